@@ -1,0 +1,363 @@
+"""Every shape that crosses the daemon's socket, both ways.
+
+Times are Unix seconds (UTC) as floats, durations say their unit in the name, sizes are bytes.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Shape(BaseModel):
+    """What the daemon sends: frozen; a newer daemon may send more than we know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Wish(BaseModel):
+    """What a client asks for: frozen; a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Identity(Shape):
+    """Who answers on this socket."""
+
+    name: Literal["footplate"] = "footplate"
+    version: str
+    pid: int
+    started_at: float
+
+
+class EngineState(StrEnum):
+    """Where an engine is between stopped and serving."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    SLEEPING = "sleeping"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class Engine(Shape):
+    """One engine or service as it is now."""
+
+    name: str
+    """Its name under supervisord, e.g. `llamacpp-guide`."""
+    runtime: str
+    variant: str
+    """e.g. `llamacpp/guide`."""
+    model: str
+    preset: str | None = None
+    state: EngineState
+    pid: int | None = None
+    port: int | None = None
+    since: float
+    """When it entered this state."""
+    leases: int = 0
+    """Requests that it is answering now."""
+    restarts: int = 0
+    """Crashes in a row since it last served for a while."""
+    pinned: bool = False
+    memory_bytes: int | None = None
+    """Resident memory of its process tree (GPU memory where there is a GPU)."""
+    diagnosis: "Diagnosis | None" = None
+    """Why it is `failed`."""
+
+
+class Remedy(Shape):
+    """One way out of a failed start that can be applied by its number."""
+
+    id: int
+    title: str
+    """An imperative a person can read: "Use the preset low-vram"."""
+    applies: bool = True
+    """Whether the daemon can do it by itself; otherwise `command` says what the user has to do."""
+    command: str | None = None
+    """The shell command to type, where the daemon cannot do it."""
+    variant: str | None = None
+    preset: str | None = None
+    context: int | None = None
+    """Largest prompt plus answer, in tokens."""
+    env: dict[str, str] | None = None
+
+
+class Diagnosis(Shape):
+    """Why an engine did not start or died, and the way out."""
+
+    code: str
+    """Machine-readable cause, e.g. `kv_cache_too_small`."""
+    cause: str
+    """The cause in one sentence."""
+    evidence: tuple[str, ...] = ()
+    """The log lines that prove it, oldest first."""
+    remedies: tuple[Remedy, ...] = ()
+    exit_code: int | None = None
+
+
+class StepName(StrEnum):
+    """The steps of a switch, in order."""
+
+    DRAIN = "drain"
+    STOP = "stop"
+    FREE_MEMORY = "free memory"
+    START = "start"
+    LOAD = "load"
+    WARM_UP = "warm up"
+
+
+class Step(Shape):
+    """One step of a switch with its time."""
+
+    name: StepName
+    started_at: float
+    seconds: float | None = None
+    """None while it goes on."""
+    detail: str = ""
+
+
+SwitchOutcome = Literal["running", "done", "failed", "cancelled", "superseded"]
+
+
+class Switch(Shape):
+    """One attempt to make a variant active."""
+
+    id: int
+    variant: str
+    preset: str | None = None
+    previous: str | None = None
+    reason: str = "asked"
+    """`asked`, `request`, `restore`, `rollback`, `remedy`, `restart`."""
+    outcome: SwitchOutcome = "running"
+    started_at: float
+    ended_at: float | None = None
+    steps: tuple[Step, ...] = ()
+    fraction: float | None = None
+    """Between 0 and 1, from recorded times; None when nothing is recorded yet."""
+    eta_seconds: float | None = None
+    log_tail: tuple[str, ...] = ()
+    diagnosis: Diagnosis | None = None
+
+
+class Queue(Shape):
+    """Requests that wait for an engine."""
+
+    waiting: int = 0
+    by_variant: dict[str, int] = Field(default_factory=dict)
+    capacity: int = 0
+
+
+class Status(Shape):
+    """Everything a client needs to draw the daemon: a snapshot."""
+
+    daemon: Identity
+    active: str | None
+    """The variant that answers now."""
+    wanted: str | None
+    """The variant that should be."""
+    engines: tuple[Engine, ...] = ()
+    services: tuple[Engine, ...] = ()
+    queue: Queue = Queue()
+    switch: Switch | None = None
+    """The switch in progress, else the last one."""
+    config_errors: tuple[str, ...] = ()
+    """Why a changed config.toml was not taken up."""
+
+
+class VariantInfo(Shape):
+    """A model on one runtime, as listed."""
+
+    name: str
+    runtime: str
+    model: str
+    served_name: str
+    state: EngineState = EngineState.STOPPED
+    active: bool = False
+    on_disk: bool | None = None
+    size_bytes: int | None = None
+    context: int | None = None
+    capabilities: tuple[str, ...] = ("chat",)
+    presets: tuple[str, ...] = ()
+    last_load_seconds: float | None = None
+    last_tokens_per_second: float | None = None
+    memory_bytes: int | None = None
+    """Recorded peak of its memory on this machine."""
+
+
+class ModelInfo(Shape):
+    """A logical entry of the catalog with its variants."""
+
+    name: str
+    description: str = ""
+    demonstration: bool = False
+    """True for the built-in guide, which knows only its questions."""
+    variants: tuple[VariantInfo, ...]
+
+
+class SwitchWish(Wish):
+    """Body of `POST /api/v1/models/activate`."""
+
+    name: str
+    """A model, or a variant `runtime/model`."""
+    runtime: str | None = None
+    preset: str | None = None
+    context: int | None = Field(default=None, ge=1)
+
+
+class RuntimeWish(Wish):
+    """Body of `POST /api/v1/system/llm-servers/active`."""
+
+    runtime: str
+    model: str | None = None
+    preset: str | None = None
+
+
+class Plan(Shape):
+    """What a switch would do, undone."""
+
+    variant: str
+    stops: tuple[str, ...]
+    needs_bytes: int | None
+    free_bytes: int | None
+    fits: bool
+    seconds: float | None
+    """From recorded times; None when it was never loaded here."""
+    command: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class TurnState(StrEnum):
+    """What has become of a turn."""
+
+    WAITING = "waiting"
+    STREAMING = "streaming"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class TurnError(Shape):
+    """Why a turn has no (whole) answer."""
+
+    message: str
+    code: str
+    hint: str | None = None
+
+
+class Turn(Shape):
+    """One question and its answer."""
+
+    session_id: str
+    number: int
+    """1 for the first turn of a session."""
+    state: TurnState
+    prompt: str
+    answer: str = ""
+    reasoning: str = ""
+    runtime: str | None = None
+    """Which runtime really answered; None as long as none has."""
+    variant: str | None = None
+    model: str | None = None
+    asked_at: float
+    ended_at: float | None = None
+    ttft_seconds: float | None = None
+    """Time to first token, from when the engine was free to take it."""
+    tokens_per_second: float | None = None
+    """Completion tokens after the first, per second between first and last."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: str | None = None
+    request_id: str | None = None
+    error: TurnError | None = None
+
+
+class Session(Shape):
+    """A chat in the history."""
+
+    id: str
+    title: str
+    created_at: float
+    updated_at: float
+    turn_count: int = 0
+    last_variant: str | None = None
+
+
+class SessionWithTurns(Session):
+    """A session, whole."""
+
+    turns: tuple[Turn, ...]
+
+
+class SessionWish(Wish):
+    """Body of `POST /api/v1/sessions`."""
+
+    title: str = ""
+
+
+class SessionChange(Wish):
+    """Body of `PATCH /api/v1/sessions/{id}`."""
+
+    title: str = Field(min_length=1, max_length=200)
+
+
+class TurnWish(Wish):
+    """Body of `POST /api/v1/sessions/{id}/turns`."""
+
+    prompt: str = Field(min_length=1, max_length=4_000_000)
+    model: str | None = None
+    """A model or variant; None asks whatever is active."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """OpenAI generation parameters that override the profile: `temperature`, `max_tokens`…"""
+
+
+class TurnDelta(Shape):
+    """Text that came since the last event of a turn."""
+
+    content: str = ""
+    reasoning: str = ""
+
+
+class Health(Shape):
+    """`GET /health`."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    pid: int
+
+
+class ParameterExplained(Shape):
+    """What one generation parameter of the profile comes to on a runtime."""
+
+    name: str
+    """The profile's word: `max_tokens`."""
+    value: Any = None
+    """What the profile says; None leaves it to the runtime."""
+    outcome: Literal["same", "renamed", "clamped", "ignored", "at launch", "first message"]
+    becomes: str | None = None
+    """The runtime's word for it (`options.num_predict`), or the arguments it is launched with."""
+    note: str = ""
+    """How it is clamped."""
+
+
+class Explanation(Shape):
+    """What would be started for a variant, and what its profile comes to there."""
+
+    variant: str
+    runtime: str
+    model: str
+    preset: str | None = None
+    context: int | None = None
+    """Longest prompt and answer, in tokens; None leaves it to the runtime."""
+    weights: str
+    served_name: str
+    command: tuple[str, ...] = ()
+    """The exact command line, but `PORT` for a port that is chosen at launch; empty if there is none."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """What is added to the environment; secrets are masked."""
+    parameters: tuple[ParameterExplained, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Why there is no command line, and what else one should know."""
