@@ -1,0 +1,1 @@
+"""The OpenAI-compatible face: routing, the queue, the hot path, the ledger."""
