@@ -1,0 +1,42 @@
+"""The daemon's command line: environment → settings → `app.run`; nothing else."""
+
+import argparse
+import logging
+import os
+import sys
+
+import uvloop
+
+from footplate_daemon import __version__, logs
+from footplate_daemon.app import run
+from footplate_daemon.errors import FootplateError
+from footplate_daemon.settings import Paths, load
+
+logger = logging.getLogger("footplate_daemon")
+
+CANNOT_START = 2
+"""Exit code for what a restart does not mend."""
+
+
+def main() -> int:
+    """Run the daemon in the foreground, as supervisord does."""
+    parser = argparse.ArgumentParser(
+        prog="footplated", description="Footplate's daemon. Usually started by `footplate up`, not by hand."
+    )
+    parser.add_argument("--version", action="version", version=f"footplated {__version__}")
+    parser.parse_args()
+    logs.configure()
+    try:
+        paths = Paths.from_environment(os.environ)
+        paths.make()
+        configuration = load(paths.config_file)
+        logging.getLogger().setLevel(configuration.daemon.log_level.upper())
+        uvloop.run(run(paths, configuration, dict(os.environ)))
+    except FootplateError as error:
+        logger.error(error.message, extra={"hint": error.hint})  # noqa: TRY400 - a sentence, no trace
+        return CANNOT_START
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

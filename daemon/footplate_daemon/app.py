@@ -1,0 +1,264 @@
+"""The composition root: open, wire, serve, close. The only module that knows all the others."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from footplate_daemon import __version__, guide, lifecycle, listing, settings, weights
+from footplate_daemon.catalog import Catalog, diff, runtime_of
+from footplate_daemon.errors import FootplateError
+from footplate_daemon.events import Topic
+from footplate_daemon.explain import explain
+from footplate_daemon.gateway.gateway import Gateway
+from footplate_daemon.gateway.ledger import Ledger
+from footplate_daemon.http.control import ControlParts, control_app
+from footplate_daemon.http.listeners import Faces, bind_unix, server
+from footplate_daemon.http.openai import OpenAIFace
+from footplate_daemon.mistakes import ConfigErrors
+from footplate_daemon.runtimes.base import Runtime
+from footplate_daemon.runtimes.llamacpp import LlamaCpp
+from footplate_daemon.runtimes.vllm import Vllm
+from footplate_daemon.settings import Paths, Settings
+from footplate_daemon.store.database import Database
+from footplate_daemon.store.exchanges import ExchangeStore
+from footplate_daemon.store.sessions import SessionStore
+from footplate_daemon.store.switches import SwitchStore
+from footplate_daemon.store.wanted import WantedStore
+from footplate_daemon.supervisord import Supervisord
+from footplate_daemon.switching.machine import Room, Rules, Target
+from footplate_daemon.switching.switcher import Parts, Switcher
+from footplate_daemon.turns import TurnKeeper
+from footplate_daemon.wire import Explanation, Identity, ModelInfo, Plan, Status
+
+logger = logging.getLogger(__name__)
+
+
+async def run(paths: Paths, configuration: Settings, environment: Mapping[str, str]) -> None:
+    """Serve until SIGTERM or SIGINT; engines go on running. Raise `errors.*` if it cannot start."""
+    listener = bind_unix(paths.socket)
+    lifecycle.record_self(paths)
+    with contextlib.closing(listener):
+        async with Database.open(paths.database) as database:
+            daemon = await _wire(paths, configuration, environment, database)
+            serving = server(Faces(control_app(_control_parts(daemon)), daemon.openai))
+            async with _until_signalled(serving), asyncio.TaskGroup() as tasks:
+                kept = [
+                    tasks.create_task(daemon.switcher.run(), name="switcher"),
+                    tasks.create_task(daemon.turns.run(), name="turns"),
+                    tasks.create_task(daemon.ledger.run(), name="ledger"),
+                ]
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
+                await serving.serve(sockets=[listener])
+                logger.info("stopping")
+                for task in reversed(kept):
+                    task.cancel()
+                await daemon.gateway.close()
+    paths.socket.unlink(missing_ok=True)
+
+
+@dataclass
+class Daemon:
+    """Everything that was wired."""
+
+    paths: Paths
+    environment: Mapping[str, str]
+    settings: Settings
+    catalog: Catalog
+    identity: Identity
+    switcher: Switcher
+    switches: SwitchStore
+    sessions: SessionStore
+    gateway: Gateway
+    turns: TurnKeeper
+    ledger: Ledger
+    runtimes: Mapping[str, Runtime]
+    openai: OpenAIFace
+    config_errors: tuple[str, ...] = ()
+
+    def status(self) -> Status:
+        """Give the snapshot that clients draw."""
+        return Status(
+            daemon=self.identity,
+            active=self.switcher.active,
+            wanted=self.switcher.wanted,
+            engines=self.switcher.engines(),
+            queue=self.switcher.queue(),
+            switch=self.switcher.last_switch(),
+            config_errors=(*self.catalog.problems, *self.config_errors),
+        )
+
+    def reload(self) -> Status:
+        """Take up a changed config.toml; raise `ConfigErrors` and keep the old one when it has mistakes."""
+        try:
+            new = settings.load(self.paths.config_file)
+        except ConfigErrors as error:
+            self.config_errors = tuple(str(mistake) for mistake in error.mistakes)
+            self.switcher.topic.changed()
+            raise
+        self.config_errors = ()
+        listed = build_catalog(new, self.paths, self.runtimes)
+        changes = diff(self.catalog, listed)
+        altered = frozenset({*changes.added, *changes.removed, *changes.altered})
+        self.settings, self.catalog, self.gateway.catalog = new, listed, listed
+        self.openai.body_limit = new.gateway.max_body_mib * 1024 * 1024
+        self.switcher.take_up(listed, rules(new, listed), altered)
+        logger.info("configuration is taken up", extra={"altered": sorted(altered)})
+        return self.status()
+
+    def reload_quietly(self) -> None:
+        """Reload on SIGHUP: mistakes are logged and shown in the status."""
+        try:
+            self.reload()
+        except FootplateError as error:
+            logger.error("the changed configuration is not taken up", extra={"cause": error.message})  # noqa: TRY400
+
+    async def models(self) -> list[ModelInfo]:
+        """List the catalog."""
+        return await listing.models(self.catalog, self.switcher, self.switches, self.hf_cache)
+
+    def explain(self, name: str, runtime: str | None, preset: str | None) -> Explanation:
+        """Say what would be started for a model."""
+        variant = self.catalog.resolve(name, runtime)
+        found = weights.on_disk(variant.weights, self.hf_cache)
+        return explain(variant, preset, runtime_of(variant, self.runtimes), weights_at=found.path)
+
+    def plan(self, name: str, runtime: str | None, preset: str | None, context: int | None) -> Plan:
+        """Say what a switch would do."""
+        active = self.switcher.active
+        variant = self.catalog.resolve(name, runtime, last_used=(active,) if active else ())
+        variant.preset(preset)
+        return self.switcher.plan(Target(variant.name, preset, context))
+
+    def config(self) -> dict[str, Any]:
+        """Give the effective configuration, secrets masked."""
+        return settings.masked(self.settings)
+
+    @property
+    def hf_cache(self) -> Path:
+        """Where Hugging Face's libraries keep what they downloaded."""
+        return settings.hf_cache_dir(self.environment)
+
+
+def build_catalog(configuration: Settings, paths: Paths, runtimes: Mapping[str, Runtime]) -> Catalog:
+    """Join what is written with what lies in the models folders, and with what is installed."""
+    folders = (paths.models_dir, *(Path(folder) for folder in configuration.catalog.folders))
+    return Catalog.build(
+        configuration,
+        models_dir=paths.models_dir,
+        guide=guide.path(),
+        found=weights.find(folders),
+        installed=[name for name, runtime in runtimes.items() if runtime.find()],
+    )
+
+
+def rules(configuration: Settings, listed: Catalog) -> Rules:
+    """Turn what the operator decided into the machine's rules."""
+    switching, gateway = configuration.switching, configuration.gateway
+    return Rules(
+        room=Room(switching.policy),
+        auto_switch=gateway.auto_switch,
+        queue_limit=gateway.queue_limit,
+        max_hold=gateway.max_hold_seconds,
+        drain_limit=switching.drain_timeout_seconds,
+        idle_unload=switching.idle_unload,
+        pinned=frozenset(name for name, variant in listed.variants.items() if variant.pinned),
+    )
+
+
+def build_runtimes(configuration: Settings, environment: Mapping[str, str]) -> dict[str, Runtime]:
+    """Make every kind of inference server that this Footplate knows."""
+    return {
+        "llamacpp": LlamaCpp(configuration.runtimes.llamacpp.program, environment=environment),
+        "vllm": Vllm(configuration.runtimes.vllm.program, environment=environment),
+    }
+
+
+async def _wire(
+    paths: Paths, configuration: Settings, environment: Mapping[str, str], database: Database
+) -> Daemon:
+    sessions, switches = SessionStore(database), SwitchStore(database)
+    exchanges = ExchangeStore(database)
+    cut = await sessions.cut_unfinished(time.time())
+    await switches.cut_unfinished(time.time())
+    await exchanges.cut_unfinished()
+    runtimes = build_runtimes(configuration, environment)
+    listed = build_catalog(configuration, paths, runtimes)
+    ledger = Ledger(exchanges)
+    await ledger.open()
+    switcher = Switcher(
+        Parts(
+            paths,
+            Supervisord(paths),
+            runtimes,
+            switches,
+            WantedStore(database),
+            settings.hf_cache_dir(environment),
+            start_seconds=configuration.switching.start_timeout_seconds,
+            restore=configuration.switching.restore,
+        ),
+        listed,
+        rules(configuration, listed),
+    )
+    gateway = Gateway(switcher, listed, runtimes, ledger)
+    identity = Identity(version=__version__, pid=os.getpid(), started_at=time.time())
+    daemon = Daemon(
+        paths=paths,
+        environment=environment,
+        settings=configuration,
+        catalog=listed,
+        identity=identity,
+        switcher=switcher,
+        switches=switches,
+        sessions=sessions,
+        gateway=gateway,
+        turns=TurnKeeper(gateway, sessions),
+        ledger=ledger,
+        runtimes=runtimes,
+        openai=OpenAIFace(gateway, configuration.gateway.max_body_mib * 1024 * 1024, identity.started_at),
+    )
+    logger.info("started", extra={"version": __version__, "turns_cut": cut})
+    return daemon
+
+
+def _control_parts(daemon: Daemon) -> ControlParts:
+    status = Topic(daemon.status)
+    daemon.switcher.topic = status
+    return ControlParts(
+        identity=daemon.identity,
+        status=status,
+        catalog=lambda: daemon.catalog,
+        models=daemon.models,
+        explain=daemon.explain,
+        plan=daemon.plan,
+        config=daemon.config,
+        reload=daemon.reload,
+        engine_logs=lambda: lifecycle.engine_logs(daemon.paths),
+        switcher=daemon.switcher,
+        switches=daemon.switches,
+        sessions=daemon.sessions,
+        turns=daemon.turns,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _until_signalled(serving: Any) -> AsyncIterator[None]:
+    """Ask the server to end on SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        serving.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)

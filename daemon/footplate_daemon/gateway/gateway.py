@@ -1,0 +1,243 @@
+"""From a request to the engine that answers it: model to variant, profile, lease, upstream, ledger.
+
+Used by both ways to ask: the OpenAI face (the request belongs to its connection) and turns (it belongs
+to the daemon). Knows nothing of ASGI.
+"""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from footplate_daemon.catalog import Catalog, Variant, runtime_of
+from footplate_daemon.errors import FootplateError, Invalid, Unavailable
+from footplate_daemon.gateway.ledger import Ledger
+from footplate_daemon.gateway.sse import StreamWatch, Usage, usage_of
+from footplate_daemon.gateway.upstream import Response, Upstream
+from footplate_daemon.runtimes.base import Runtime
+from footplate_daemon.store.exchanges import Exchange, Outcome
+from footplate_daemon.switching.switcher import Lease, Switcher
+from footplate_daemon.wire import Switch
+
+ERROR_BODY_LIMIT = 1024 * 1024
+Waiting = Callable[[Switch | None], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request, read and checked as far as every runtime needs it."""
+
+    path: str
+    body: Mapping[str, Any]
+    request_id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex}")
+    client: str | None = None
+    interactive: bool = True
+
+    @property
+    def model(self) -> str | None:
+        model = self.body.get("model")
+        if model is not None and not isinstance(model, str):
+            raise Invalid("`model` must be a string.", param="model", hint="GET /v1/models lists them.")
+        return model or None
+
+    @property
+    def streams(self) -> bool:
+        return self.body.get("stream") is True
+
+
+@dataclass
+class Answering:
+    """An exchange under way: who answers, and the bytes as they come."""
+
+    ask: Ask
+    lease: Lease
+    response: Response
+    asked_at: float
+    """Monotonic seconds."""
+    error: str | None = None
+    """What the engine said instead of an answer."""
+    watch: StreamWatch = field(default_factory=StreamWatch)
+    first_at: float | None = None
+    last_at: float | None = None
+    _whole: tuple[Usage | None, str | None] = (None, None)
+
+    @property
+    def variant(self) -> Variant:
+        return self.lease.variant
+
+    def saw(self, chunk: bytes) -> None:
+        """Look at bytes of a stream on their way through."""
+        self.watch.feed(chunk)
+        now = time.monotonic()
+        if self.first_at is None and self.watch.has_content:
+            self.first_at = now
+        self.last_at = now
+
+    def saw_whole(self, body: bytes) -> None:
+        """Look at the body of an answer that was not streamed."""
+        self.first_at = self.last_at = time.monotonic()
+        self._whole = usage_of(body)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that the engine counted; None as long as it has not said."""
+        return self._whole[0] or self.watch.usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the answer ended; None as long as it has not."""
+        return self._whole[1] or self.watch.finish_reason
+
+    @property
+    def ttft_seconds(self) -> float | None:
+        """From the lease to the first content; None before."""
+        if self.first_at is None:
+            return None
+        return self.first_at - self.asked_at - self.lease.queue_seconds
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens after the first, over the time between first and last; None when there is no telling."""
+        tokens = self.usage.completion_tokens if self.usage else None
+        if not self.ask.streams or tokens is None or tokens < 2 or not self.first_at or not self.last_at:
+            return None
+        seconds = self.last_at - self.first_at
+        return (tokens - 1) / seconds if seconds > 0 else None
+
+
+class Gateway:
+    """Answers requests with whatever engine they need; one for the daemon."""
+
+    def __init__(
+        self, switcher: Switcher, catalog: Catalog, runtimes: Mapping[str, Runtime], ledger: Ledger
+    ) -> None:
+        self.catalog = catalog
+        """Replaced as a whole when the configuration changes."""
+        self._switcher = switcher
+        self._runtimes = runtimes
+        self._ledger = ledger
+        self._upstreams: dict[int, Upstream] = {}
+
+    def resolve(self, model: str | None) -> Variant:
+        """Give the variant that answers for a model name; None means whatever is active or wanted.
+
+        Raise `NotFound` naming the models there are, `Unavailable` when there is none at all.
+        """
+        if model is not None:
+            active = self._switcher.active or self._switcher.wanted
+            return self.catalog.resolve(model, last_used=(active,) if active else ())
+        name = self._switcher.default_variant()
+        if name is None:
+            raise Unavailable("There is no model to ask.", hint="Add one to config.toml: footplate doctor")
+        return self.catalog.variants[name]
+
+    @asynccontextmanager
+    async def answer(self, ask: Ask, waiting: Waiting | None = None) -> AsyncIterator[Answering]:
+        """Hold the engine's response for the block; leaving it early cancels the generation.
+
+        Every way of ending is noted in the ledger.
+        """
+        started_at, asked_at = time.time(), time.monotonic()
+        answering: Answering | None = None
+        variant: Variant | None = None
+        outcome: Outcome = "failed"
+        error: str | None = None
+        try:
+            variant = self.resolve(ask.model)
+            async with (
+                self._switcher.lease(variant.name, interactive=ask.interactive, waiting=waiting) as lease,
+                await self._send(ask, variant, lease) as response,
+            ):
+                answering = Answering(ask, lease, response, asked_at)
+                yield answering
+                outcome = "failed" if response.status >= 400 or answering.error else "done"
+        except FootplateError as failure:
+            error = failure.message
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = "cancelled"
+            raise
+        finally:
+            self._note(ask, variant, answering, outcome, error, started_at, asked_at)
+
+    async def close(self) -> None:
+        """Cut every connection to every engine."""
+        for upstream in self._upstreams.values():
+            await upstream.close()
+        self._upstreams.clear()
+
+    async def _send(self, ask: Ask, variant: Variant, lease: Lease) -> Response:
+        translated = runtime_of(variant, self._runtimes).translate(_filled(ask.body, variant))
+        body = {**translated.body, "model": variant.served_name}
+        upstream = await self._upstream(lease)
+        return await upstream.request(
+            "POST",
+            ask.path,
+            ((b"content-type", b"application/json"), (b"x-request-id", ask.request_id.encode())),
+            json.dumps(body, ensure_ascii=False).encode(),
+        )
+
+    async def _upstream(self, lease: Lease) -> Upstream:
+        upstream = self._upstreams.get(lease.attempt)
+        if upstream is None:
+            address = lease.address
+            upstream = Upstream(address.host, address.port, api_key=address.api_key, name=lease.variant.name)
+            gone = [attempt for attempt in self._upstreams if not self._switcher.is_running(attempt)]
+            self._upstreams[lease.attempt] = upstream
+            for attempt in gone:
+                await self._upstreams.pop(attempt).close()
+        return upstream
+
+    def _note(
+        self,
+        ask: Ask,
+        variant: Variant | None,
+        answering: Answering | None,
+        outcome: Outcome,
+        error: str | None,
+        started_at: float,
+        asked_at: float,
+    ) -> None:
+        lease = answering.lease if answering else None
+        usage = answering.usage if answering else None
+        ttft = answering.ttft_seconds if answering else None
+        self._ledger.note(
+            Exchange(
+                id=self._ledger.next_id(),
+                request_id=ask.request_id,
+                started_at=started_at,
+                outcome=outcome,
+                client=ask.client,
+                model_asked=ask.body.get("model") if isinstance(ask.body.get("model"), str) else None,
+                variant=variant.name if variant else None,
+                runtime=variant.runtime if variant else None,
+                queue_ms=lease.queue_seconds * 1000 if lease else None,
+                switch_ms=lease.switch_seconds * 1000 if lease else None,
+                ttft_ms=ttft * 1000 if ttft is not None else None,
+                total_ms=(time.monotonic() - asked_at) * 1000,
+                prompt_tokens=usage.prompt_tokens if usage else None,
+                completion_tokens=usage.completion_tokens if usage else None,
+                tokens_per_second=answering.tokens_per_second if answering else None,
+                finish_reason=answering.finish_reason if answering else None,
+                http_status=answering.response.status if answering else None,
+                error=error or (answering.error if answering else None),
+            )
+        )
+
+
+def _filled(body: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
+    """Fill from the variant's profile what the client left out."""
+    filled = {**variant.profile.body(), **body}
+    system = variant.profile.system
+    messages = body.get("messages")
+    if system and isinstance(messages, list) and not any(_role(message) == "system" for message in messages):
+        filled["messages"] = [{"role": "system", "content": system}, *messages]
+    return filled
+
+
+def _role(message: object) -> object:
+    return message.get("role") if isinstance(message, dict) else None

@@ -1,0 +1,289 @@
+"""Turns: questions that belong to the daemon, not to the connection that asked.
+
+A turn is stored when it is sent, its answer as it streams. A follower that was cut off attaches again
+with the last event id it saw and misses nothing. Only `stop`, or the end of the daemon, ends it early.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from footplate_daemon.catalog import Variant
+from footplate_daemon.errors import Conflict, EngineFailed, FootplateError, NotFound
+from footplate_daemon.gateway.engine_errors import reshape
+from footplate_daemon.gateway.gateway import ERROR_BODY_LIMIT, Answering, Ask, Gateway
+from footplate_daemon.gateway.sse import EventSplitter
+from footplate_daemon.store.sessions import CUT_OFF, SessionStore
+from footplate_daemon.wire import Turn, TurnDelta, TurnError, TurnState, TurnWish
+
+logger = logging.getLogger(__name__)
+
+STORE_SECONDS = 0.25
+"""How often a streaming answer is stored."""
+FOLLOW_SECONDS = 0.02
+"""Followers get at most one event in this time, with all text that came: fewer, larger events."""
+CHARACTERS_PER_TOKEN = 3
+"""A cautious estimate, for how many former turns fit into the context."""
+
+
+@dataclass
+class _Live:
+    """A turn while it is being answered."""
+
+    turn: Turn
+    stored: tuple[int, int] = (0, 0)
+    """Characters of reasoning and answer that are in the database."""
+    task: "asyncio.Task[None] | None" = None
+    stop_asked: bool = False
+    changed: "set[asyncio.Event]" = field(default_factory=set)
+
+    def update(self, **fields: object) -> None:
+        self.turn = self.turn.model_copy(update=fields)
+        for event in self.changed:
+            event.set()
+
+    @property
+    def is_over(self) -> bool:
+        return self.turn.state not in {TurnState.WAITING, TurnState.STREAMING}
+
+
+class TurnKeeper:
+    """Answers turns; `run` must be running."""
+
+    def __init__(self, gateway: Gateway, sessions: SessionStore) -> None:
+        self._gateway = gateway
+        self._sessions = sessions
+        self._live: dict[tuple[str, int], _Live] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Answer turns until cancelled; those that run then are stored as cut off."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await asyncio.get_running_loop().create_future()
+
+    async def ask(self, session_id: str, wish: TurnWish) -> Turn:
+        """Store a question and begin to answer it; raise `NotFound` for the session or the model."""
+        self._gateway.resolve(wish.model)
+        if any(live.turn.session_id == session_id for live in self._live.values()):
+            raise Conflict(
+                "The session still answers its last question.", hint="Wait for it, or stop it first."
+            )
+        turn = await self._sessions.add_turn(
+            session_id, wish.prompt, wish.parameters, wish.model, time.time()
+        )
+        live = _Live(turn)
+        self._live[session_id, turn.number] = live
+        assert self._tasks is not None, "turns are not running"  # noqa: S101
+        live.task = self._tasks.create_task(self._keep(live, wish))
+        return turn
+
+    async def stop(self, session_id: str, number: int) -> Turn:
+        """End the generation, keep what came, and give the turn as it was stored."""
+        live = self._live.get((session_id, number))
+        if live is None or live.task is None:
+            return await self._sessions.get_turn(session_id, number)
+        live.stop_asked = True
+        live.task.cancel()
+        await asyncio.wait({live.task})
+        return live.turn
+
+    async def follow(
+        self, session_id: str, number: int, last_event_id: str | None = None
+    ) -> AsyncIterator[tuple[str, Turn | TurnDelta]]:
+        """Yield event ids with the turn as it stands, what comes, and the turn as it ended.
+
+        With the id of the last event seen, the first one is what came after it.
+        """
+        live = self._live.get((session_id, number))
+        if live is None:
+            turn = await self._sessions.get_turn(session_id, number)
+            yield _event_id(turn), turn
+            return
+        woken = asyncio.Event()
+        live.changed.add(woken)
+        try:
+            seen = _parse_event_id(last_event_id)
+            if seen is None:
+                yield _event_id(live.turn), live.turn
+                seen = _lengths(live.turn)
+            state = live.turn.state
+            while not live.is_over:
+                woken.clear()
+                turn = live.turn
+                if _lengths(turn) != seen:
+                    yield _event_id(turn), _delta(turn, seen)
+                    seen = _lengths(turn)
+                elif turn.state != state:
+                    state = turn.state
+                    yield _event_id(turn), turn
+                await woken.wait()
+                await asyncio.sleep(FOLLOW_SECONDS)
+            if _lengths(live.turn) != seen:
+                yield _event_id(live.turn), _delta(live.turn, seen)
+            yield _event_id(live.turn), live.turn
+        finally:
+            live.changed.discard(woken)
+
+    async def _keep(self, live: _Live, wish: TurnWish) -> None:
+        """Answer one turn and store how it ended, whatever happens."""
+        key = live.turn.session_id, live.turn.number
+        try:
+            await self._answer(live, wish)
+            live.update(state=TurnState.DONE)
+        except FootplateError as error:
+            live.update(
+                state=TurnState.FAILED,
+                error=TurnError(message=error.message, code=error.code, hint=error.hint),
+            )
+        except asyncio.CancelledError:
+            if live.stop_asked:
+                live.update(state=TurnState.STOPPED, finish_reason="stopped")
+            else:
+                live.update(state=TurnState.FAILED, error=CUT_OFF)
+                raise
+        finally:
+            live.update(ended_at=time.time())
+            with contextlib.suppress(NotFound):  # the session was deleted meanwhile
+                await asyncio.shield(self._sessions.finish_turn(live.turn))
+            del self._live[key]
+
+    async def _answer(self, live: _Live, wish: TurnWish) -> None:
+        variant = self._gateway.resolve(wish.model)
+        body = {
+            **wish.parameters,
+            "model": wish.model,
+            "messages": await self._messages(live.turn, variant),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        ask = Ask("/v1/chat/completions", body, client="terminal")
+        async with self._gateway.answer(ask) as answering:
+            live.update(
+                runtime=answering.variant.runtime,
+                variant=answering.variant.name,
+                model=answering.variant.model,
+                request_id=ask.request_id,
+            )
+            if answering.response.status >= 400:
+                raise await _engine_error(answering)
+            live.update(state=TurnState.STREAMING)
+            assert self._tasks is not None  # noqa: S101 - we are one of its tasks
+            storing = self._tasks.create_task(self._store_as_it_comes(live))
+            try:
+                await _stream(live, answering)
+            finally:
+                storing.cancel()
+                await asyncio.wait({storing})
+
+    async def _messages(self, turn: Turn, variant: Variant) -> list[dict[str, str]]:
+        """Give the former turns that fit into the context, and the question."""
+        question = {"role": "user", "content": turn.prompt}
+        if variant.demonstration:
+            return [question]  # it answers each question by itself; earlier ones only confuse it
+        session = await self._sessions.get(turn.session_id)
+        room = (variant.launch_context() or 8192) * CHARACTERS_PER_TOKEN // 2 - len(turn.prompt)
+        messages = [question]
+        for former in reversed(session.turns[: turn.number - 1]):
+            room -= len(former.prompt) + len(former.answer)
+            if room < 0:
+                break
+            if former.answer:
+                messages.insert(0, {"role": "assistant", "content": former.answer})
+                messages.insert(0, {"role": "user", "content": former.prompt})
+        return messages
+
+    async def _store_as_it_comes(self, live: _Live) -> None:
+        while True:
+            try:
+                await self._store(live)
+            except FootplateError as error:  # a full disk: the turn goes on, and is stored when it can be
+                logger.warning("a turn is not stored yet", extra={"cause": error.message})
+            await asyncio.sleep(STORE_SECONDS)
+
+    async def _store(self, live: _Live) -> None:
+        turn = live.turn
+        delta = _delta(turn, live.stored)
+        await self._sessions.append_answer(
+            turn.session_id,
+            turn.number,
+            delta.content,
+            delta.reasoning,
+            runtime=turn.runtime,
+            variant=turn.variant,
+            model=turn.model,
+            request_id=turn.request_id,
+        )
+        live.stored = _lengths(turn)
+
+
+async def _stream(live: _Live, answering: Answering) -> None:
+    """Read the answer to its end into the live turn."""
+    splitter = EventSplitter()
+    async for chunk in answering.response:
+        answering.saw(chunk)
+        content, reasoning = "", ""
+        for event in splitter.feed(chunk):
+            delta = _delta_of(event)
+            content += delta.content
+            reasoning += delta.reasoning
+        if content or reasoning:
+            live.update(
+                answer=live.turn.answer + content,
+                reasoning=live.turn.reasoning + reasoning,
+                ttft_seconds=answering.ttft_seconds,
+            )
+    usage = answering.usage
+    live.update(
+        ttft_seconds=answering.ttft_seconds,
+        tokens_per_second=answering.tokens_per_second,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        finish_reason=answering.finish_reason,
+    )
+    if answering.watch.error is not None:
+        raise EngineFailed(answering.watch.error, hint="Ask again, or see: footplate logs")
+
+
+def _delta_of(event: bytes) -> TurnDelta:
+    """Take the text out of one event of an OpenAI stream; empty for what carries none."""
+    try:
+        chunk = json.loads(event)
+    except ValueError:
+        return TurnDelta()
+    choices = chunk.get("choices") if isinstance(chunk, Mapping) else None
+    delta: Any = choices[0].get("delta") if choices else None
+    if not isinstance(delta, Mapping):
+        return TurnDelta()
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
+    return TurnDelta(content=delta.get("content") or "", reasoning=reasoning)
+
+
+async def _engine_error(answering: Answering) -> FootplateError:
+    body = await answering.response.read(ERROR_BODY_LIMIT)
+    _, shaped = reshape(answering.response.status, body, answering.variant.name)
+    error = shaped["error"]
+    answering.error = str(error["message"])
+    return EngineFailed(str(error["message"]), hint=error.get("hint"))
+
+
+def _lengths(turn: Turn) -> tuple[int, int]:
+    return len(turn.reasoning), len(turn.answer)
+
+
+def _delta(turn: Turn, seen: tuple[int, int]) -> TurnDelta:
+    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :])
+
+
+def _event_id(turn: Turn) -> str:
+    """Say how much of a turn an event has shown: characters of reasoning and of answer."""
+    return "-".join(str(length) for length in _lengths(turn))
+
+
+def _parse_event_id(event_id: str | None) -> tuple[int, int] | None:
+    first, _, second = (event_id or "").partition("-")
+    return (int(first), int(second)) if first.isdecimal() and second.isdecimal() else None
