@@ -93,6 +93,28 @@ class Translated:
     """What will have no effect there. Names that nobody knows are among them, passed on as they are."""
 
 
+class Translation(Protocol):
+    """Turns an engine's answer into OpenAI's, byte by byte as it comes; one for each answer."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Give what these bytes come to, in OpenAI's form; empty while nothing is complete."""
+
+    def end(self) -> bytes:
+        """Give what is left once the engine has said everything."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of a client as one kind of engine takes it."""
+
+    path: str
+    body: Mapping[str, Any]
+    translated: Translated
+    """What became of the generation parameters, for the report."""
+    translation: Translation | None = None
+    """None: the engine's bytes are OpenAI's and pass through as they are."""
+
+
 class Runtime(Protocol):
     """One kind of inference server."""
 
