@@ -1,0 +1,1 @@
+"""Footplate's terminal and command line; talks to the daemon through `footplate_daemon.client` alone."""
