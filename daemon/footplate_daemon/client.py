@@ -68,10 +68,59 @@ class FootplateClient:
         self, name: str, runtime: str | None = None, preset: str | None = None
     ) -> wire.Explanation:
         """`GET /api/v1/models/{name}/explain`: what would be started, and what its profile comes to there."""
-        asked = {"runtime": runtime, "preset": preset}
-        params = {key: value for key, value in asked.items() if value is not None}
+        params = _given(runtime=runtime, preset=preset)
         body = await self._json("GET", f"/api/v1/models/{quote(name, safe='')}/explain", params=params)
         return wire.Explanation.model_validate(body)
+
+    async def plan(
+        self, name: str, runtime: str | None = None, preset: str | None = None, context: int | None = None
+    ) -> wire.Plan:
+        """`GET /api/v1/plan`: what a switch would do; nothing is done."""
+        params = _given(name=name, runtime=runtime, preset=preset, context=context)
+        return wire.Plan.model_validate(await self._json("GET", "/api/v1/plan", params=params))
+
+    async def config(self) -> dict[str, Any]:
+        """`GET /config`: the configuration in force, secrets masked."""
+        found: dict[str, Any] = await self._json("GET", "/config")
+        return found
+
+    async def reload(self) -> wire.Status:
+        """`POST /api/v1/reload`: take up a changed config.toml; `Invalid` has all mistakes in its details."""
+        return await self._post("/api/v1/reload", None, wire.Status)
+
+    async def activate(self, wish: wire.SwitchWish, *, wait: bool = False) -> wire.Switch:
+        """`POST /api/v1/models/activate`: begin a switch; with `wait`, give it when it has ended."""
+        return await self._begin_switch("/api/v1/models/activate", wish, wait=wait)
+
+    async def activate_runtime(self, wish: wire.RuntimeWish, *, wait: bool = False) -> wire.Switch:
+        """`POST /api/v1/system/llm-servers/active`: without a model, the one last used on the runtime."""
+        return await self._begin_switch("/api/v1/system/llm-servers/active", wish, wait=wait)
+
+    async def switches(self, limit: int = 20) -> list[wire.Switch]:
+        """`GET /api/v1/switches`: those that have ended, newest first."""
+        body = await self._json("GET", "/api/v1/switches", params={"limit": limit})
+        return [wire.Switch.model_validate(entry) for entry in body["switches"]]
+
+    async def switch(self, switch_id: int) -> wire.Switch:
+        """`GET /api/v1/switches/{id}`."""
+        return await self._get(f"/api/v1/switches/{switch_id}", wire.Switch)
+
+    async def cancel_switch(self, switch_id: int) -> wire.Switch:
+        """`DELETE /api/v1/switches/{id}`: end it, and go back to what was active before."""
+        return wire.Switch.model_validate(await self._json("DELETE", f"/api/v1/switches/{switch_id}"))
+
+    async def apply_remedy(self, switch_id: int, number: int, *, wait: bool = False) -> wire.Switch:
+        """`POST …/remedies/{n}`: the switch that tries it; `Conflict` says what is for the user to do."""
+        return await self._begin_switch(f"/api/v1/switches/{switch_id}/remedies/{number}", None, wait=wait)
+
+    async def stop_engine(self, name: str) -> wire.Status:
+        """`POST /api/v1/system/llm-servers/{name}/stop`: let go of an engine or variant; does not wait."""
+        return await self._post(f"/api/v1/system/llm-servers/{quote(name)}/stop", None, wire.Status)
+
+    async def engine_log(self, name: str, lines: int = 100) -> str:
+        """`GET /api/v1/system/llm-servers/{name}/logs`: the last lines of an engine's log."""
+        path = f"/api/v1/system/llm-servers/{quote(name)}/logs"
+        return (await self._response("GET", path, params={"lines": lines})).text
 
     async def follow_status(self) -> AsyncIterator[wire.Status]:
         """Yield the status now and whenever it changes, until the connection ends."""
@@ -92,6 +141,15 @@ class FootplateClient:
     async def session(self, session_id: str) -> wire.SessionWithTurns:
         """`GET /api/v1/sessions/{id}`."""
         return await self._get(f"/api/v1/sessions/{session_id}", wire.SessionWithTurns)
+
+    async def rename_session(self, session_id: str, title: str) -> wire.Session:
+        """`PATCH /api/v1/sessions/{id}`."""
+        body = await self._json("PATCH", f"/api/v1/sessions/{session_id}", json={"title": title})
+        return wire.Session.model_validate(body)
+
+    async def delete_session(self, session_id: str) -> None:
+        """`DELETE /api/v1/sessions/{id}`: the session with all its turns."""
+        await self._response("DELETE", f"/api/v1/sessions/{session_id}")
 
     async def ask(self, session_id: str, wish: wire.TurnWish) -> wire.Turn:
         """`POST /api/v1/sessions/{id}/turns`: the stored turn; its answer comes by `follow_turn`."""
@@ -136,14 +194,24 @@ class FootplateClient:
         body = None if wish is None else wish.model_dump(exclude_none=True)
         return shape.model_validate(await self._json("POST", path, json=body))
 
+    async def _begin_switch(self, path: str, wish: BaseModel | None, *, wait: bool) -> wire.Switch:
+        body = None if wish is None else wish.model_dump(exclude_none=True)
+        patience = httpx.Timeout(None if wait else ANSWER_SECONDS, connect=CONNECT_SECONDS)
+        params = {"wait": "1"} if wait else {}
+        found = await self._json("POST", path, json=body, params=params, timeout=patience)
+        return wire.Switch.model_validate(found)
+
     async def _json(self, method: str, path: str, **arguments: Any) -> Any:
+        return (await self._response(method, path, **arguments)).json()
+
+    async def _response(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             response = await self._http.request(method, path, **arguments)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         if response.is_error:
             raise errors.from_json(_body(response), response.status_code)
-        return response.json()
+        return response
 
     @asynccontextmanager
     async def _events(
@@ -172,6 +240,10 @@ class FootplateClient:
         return errors.DaemonUnreachable(
             "The connection to the Footplate daemon was cut.", hint="See: footplate status; footplate logs"
         )
+
+
+def _given(**params: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _body(response: httpx.Response) -> Any:

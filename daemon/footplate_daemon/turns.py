@@ -15,8 +15,7 @@ from typing import Any
 
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import Conflict, EngineFailed, FootplateError, NotFound
-from footplate_daemon.gateway.engine_errors import reshape
-from footplate_daemon.gateway.gateway import ERROR_BODY_LIMIT, Answering, Ask, Gateway
+from footplate_daemon.gateway.gateway import Answering, Ask, Gateway
 from footplate_daemon.gateway.sse import EventSplitter
 from footplate_daemon.store.sessions import CUT_OFF, SessionStore
 from footplate_daemon.wire import Turn, TurnDelta, TurnError, TurnState, TurnWish
@@ -170,7 +169,8 @@ class TurnKeeper:
                 request_id=ask.request_id,
             )
             if answering.response.status >= 400:
-                raise await _engine_error(answering)
+                _, body = await answering.failure()
+                raise EngineFailed(body["error"]["message"], hint=body["error"]["hint"])
             live.update(state=TurnState.STREAMING)
             assert self._tasks is not None  # noqa: S101 - we are one of its tasks
             storing = self._tasks.create_task(self._store_as_it_comes(live))
@@ -224,8 +224,7 @@ class TurnKeeper:
 async def _stream(live: _Live, answering: Answering) -> None:
     """Read the answer to its end into the live turn."""
     splitter = EventSplitter()
-    async for chunk in answering.response:
-        answering.saw(chunk)
+    async for chunk in answering.stream():
         content, reasoning = "", ""
         for event in splitter.feed(chunk):
             delta = _delta_of(event)
@@ -245,8 +244,8 @@ async def _stream(live: _Live, answering: Answering) -> None:
         completion_tokens=usage.completion_tokens if usage else None,
         finish_reason=answering.finish_reason,
     )
-    if answering.watch.error is not None:
-        raise EngineFailed(answering.watch.error, hint="Ask again, or see: footplate logs")
+    if answering.error is not None:
+        raise EngineFailed(answering.error, hint="Ask again, or see: footplate logs")
 
 
 def _delta_of(event: bytes) -> TurnDelta:
@@ -261,14 +260,6 @@ def _delta_of(event: bytes) -> TurnDelta:
         return TurnDelta()
     reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
     return TurnDelta(content=delta.get("content") or "", reasoning=reasoning)
-
-
-async def _engine_error(answering: Answering) -> FootplateError:
-    body = await answering.response.read(ERROR_BODY_LIMIT)
-    _, shaped = reshape(answering.response.status, body, answering.variant.name)
-    error = shaped["error"]
-    answering.error = str(error["message"])
-    return EngineFailed(str(error["message"]), hint=error.get("hint"))
 
 
 def _lengths(turn: Turn) -> tuple[int, int]:

@@ -15,10 +15,11 @@ from typing import Any
 
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
 from footplate_daemon.errors import FootplateError, Invalid, Unavailable
+from footplate_daemon.gateway.engine_errors import reshape
 from footplate_daemon.gateway.ledger import Ledger
 from footplate_daemon.gateway.sse import StreamWatch, Usage, usage_of
 from footplate_daemon.gateway.upstream import Response, Upstream
-from footplate_daemon.runtimes.base import Runtime
+from footplate_daemon.runtimes.base import Call, Runtime
 from footplate_daemon.store.exchanges import Exchange, Outcome
 from footplate_daemon.switching.switcher import Lease, Switcher
 from footplate_daemon.wire import Switch
@@ -56,6 +57,7 @@ class Answering:
     ask: Ask
     lease: Lease
     response: Response
+    call: Call
     asked_at: float
     """Monotonic seconds."""
     error: str | None = None
@@ -69,18 +71,43 @@ class Answering:
     def variant(self) -> Variant:
         return self.lease.variant
 
-    def saw(self, chunk: bytes) -> None:
-        """Look at bytes of a stream on their way through."""
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Give the answer's bytes as they come, in OpenAI's form."""
+        translation = self.call.translation
+        async for data in self.response:
+            self.lease.progressed()
+            chunk = data if translation is None else translation.feed(data)
+            if chunk:
+                self._look_at(chunk)
+                yield chunk
+        rest = translation.end() if translation is not None else b""
+        if rest:
+            self._look_at(rest)
+            yield rest
+        self.error = self.watch.error
+
+    async def whole(self, limit: int) -> bytes:
+        """Give an answer that is not streamed, in OpenAI's form; raise `EngineFailed` if it is too long."""
+        body = await self.response.read(limit)
+        if self.call.translation is not None:
+            body = self.call.translation.feed(body) + self.call.translation.end()
+        self.first_at = self.last_at = time.monotonic()
+        self._whole = usage_of(body)
+        return body
+
+    async def failure(self) -> tuple[int, dict[str, Any]]:
+        """Give the status and body for an engine's error answer, in the one shape of errors."""
+        body = await self.response.read(ERROR_BODY_LIMIT)
+        status, shaped = reshape(self.response.status, body, self.variant.name)
+        self.error = str(shaped["error"]["message"])
+        return status, shaped
+
+    def _look_at(self, chunk: bytes) -> None:
         self.watch.feed(chunk)
         now = time.monotonic()
         if self.first_at is None and self.watch.has_content:
             self.first_at = now
         self.last_at = now
-
-    def saw_whole(self, body: bytes) -> None:
-        """Look at the body of an answer that was not streamed."""
-        self.first_at = self.last_at = time.monotonic()
-        self._whole = usage_of(body)
 
     @property
     def usage(self) -> Usage | None:
@@ -148,13 +175,15 @@ class Gateway:
         error: str | None = None
         try:
             variant = self.resolve(ask.model)
-            async with (
-                self._switcher.lease(variant.name, interactive=ask.interactive, waiting=waiting) as lease,
-                await self._send(ask, variant, lease) as response,
-            ):
-                answering = Answering(ask, lease, response, asked_at)
-                yield answering
-                outcome = "failed" if response.status >= 400 or answering.error else "done"
+            async with self._switcher.lease(
+                variant.name, interactive=ask.interactive, waiting=waiting
+            ) as lease:
+                runtime = runtime_of(variant, self._runtimes)
+                call = runtime.call(ask.path, _filled(ask.body, variant), variant.served_name, lease.context)
+                async with await self._send(ask, call, lease) as response:
+                    answering = Answering(ask, lease, response, call, asked_at)
+                    yield answering
+                    outcome = "failed" if response.status >= 400 or answering.error else "done"
         except FootplateError as failure:
             error = failure.message
             raise
@@ -170,15 +199,13 @@ class Gateway:
             await upstream.close()
         self._upstreams.clear()
 
-    async def _send(self, ask: Ask, variant: Variant, lease: Lease) -> Response:
-        translated = runtime_of(variant, self._runtimes).translate(_filled(ask.body, variant))
-        body = {**translated.body, "model": variant.served_name}
+    async def _send(self, ask: Ask, call: Call, lease: Lease) -> Response:
         upstream = await self._upstream(lease)
         return await upstream.request(
             "POST",
-            ask.path,
+            call.path,
             ((b"content-type", b"application/json"), (b"x-request-id", ask.request_id.encode())),
-            json.dumps(body, ensure_ascii=False).encode(),
+            json.dumps(call.body, ensure_ascii=False).encode(),
         )
 
     async def _upstream(self, lease: Lease) -> Upstream:

@@ -16,8 +16,7 @@ from typing import Any
 from footplate_daemon import errors
 from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.errors import FootplateError, Invalid, NotFound
-from footplate_daemon.gateway.engine_errors import reshape
-from footplate_daemon.gateway.gateway import ERROR_BODY_LIMIT, Answering, Ask, Gateway
+from footplate_daemon.gateway.gateway import Answering, Ask, Gateway
 from footplate_daemon.http.answers import (
     INTERNAL,
     JSON,
@@ -102,8 +101,7 @@ class OpenAIFace:
             elif ask.streams:
                 await _pass_stream(answering, sending, head)
             else:
-                body = await answering.response.read(ANSWER_LIMIT)
-                answering.saw_whole(body)
+                body = await answering.whole(ANSWER_LIMIT)
                 await send_bytes(sending.send, answering.response.status, body, [JSON, *head])
 
 
@@ -159,17 +157,13 @@ async def _until_gone(receive: Receive) -> None:
 
 async def _pass_stream(answering: Answering, sending: _Sending, headers: Headers) -> None:
     await sending.begin_stream(headers)
-    async for chunk in answering.response:
-        answering.saw(chunk)
+    async for chunk in answering.stream():
         await sending.pass_on(chunk)
-    answering.error = answering.watch.error
     await sending.end()
 
 
 async def _pass_error(answering: Answering, sending: _Sending, headers: Headers) -> None:
-    body = await answering.response.read(ERROR_BODY_LIMIT)
-    status, shaped = reshape(answering.response.status, body, answering.variant.name)
-    answering.error = str(shaped["error"]["message"])
+    status, shaped = await answering.failure()
     if sending.has_begun:
         await sending.pass_on(b"data: " + _dump(shaped) + b"\n\n")
         await sending.end()
@@ -212,8 +206,10 @@ def _request_id(scope: Scope) -> str:
 
 
 def _labels(answering: Answering) -> Headers:
-    """Say who answers."""
+    """Say who answers, and which parameters it does not heed."""
+    ignored = ",".join(answering.call.translated.ignored).encode("ascii", "replace")
     return [
+        *([(b"x-footplate-ignored", ignored)] if ignored else []),
         (b"x-footplate-runtime", answering.variant.runtime.encode()),
         (b"x-footplate-model", answering.variant.model.encode()),
         (b"x-footplate-queue-ms", str(round(answering.lease.queue_seconds * 1000)).encode()),

@@ -144,3 +144,6 @@ class Runtime(Protocol):
 
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:
         """Say what this runtime makes of OpenAI generation parameters, when launched with that context."""
+
+    def call(self, path: str, body: Mapping[str, Any], served_name: str, context: int | None = None) -> Call:
+        """Give an OpenAI request as this runtime takes it; raise `errors.Invalid` for what it cannot take."""

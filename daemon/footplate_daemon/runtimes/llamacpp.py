@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from footplate_daemon.errors import Invalid, Unavailable
-from footplate_daemon.runtimes.base import Cause, Launch, LaunchPlan, Progress, Translated
+from footplate_daemon.runtimes.base import Call, Cause, Launch, LaunchPlan, Progress, Translated
 from footplate_daemon.runtimes.commandline import flags, replace_program
-from footplate_daemon.runtimes.parameters import OPENAI, Names, translate
+from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, translate
 from footplate_daemon.runtimes.patterns import find_cause, find_progress, milestone, symptom
 
 EMBEDDED = "footplate_daemon.runtimes.embedded"
@@ -81,6 +81,10 @@ class LlamaCpp:
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
         """Rename vLLM's words; nothing has to be kept within the context, where an answer simply ends."""
         return translate(NAMES, body)
+
+    def call(self, path: str, body: Mapping[str, Any], served_name: str, context: int | None = None) -> Call:
+        """Pass an OpenAI request on, its parameters renamed; it answers in OpenAI's form."""
+        return openai_call(path, self.translate(body, context), served_name)
 
     def _launch_embedded(self, plan: LaunchPlan, parameters: dict[str, Any]) -> Launch:
         unknown = sorted(set(parameters) - EMBEDDED_PARAMETERS)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from footplate_daemon.runtimes.base import Translated
+from footplate_daemon.runtimes.base import Call, Translated
+from footplate_daemon.runtimes.reasoning import ReasoningInBody, ReasoningInStream
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ def translate(names: Names, body: Mapping[str, Any]) -> Translated:
             translated[own_name] = value
             renamed[name] = own_name
     return Translated(translated, renamed=renamed, ignored=tuple(ignored))
+
+
+def openai_call(path: str, translated: Translated, served_name: str) -> Call:
+    """Give the request for a runtime that speaks OpenAI's API itself."""
+    body = {**translated.body, "model": served_name}
+    streams = body.get("stream") is True
+    return Call(path, body, translated, ReasoningInStream() if streams else ReasoningInBody())
 
 
 OPENAI = frozenset(

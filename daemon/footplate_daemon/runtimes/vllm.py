@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from footplate_daemon.errors import Unavailable
-from footplate_daemon.runtimes.base import Cause, Launch, LaunchPlan, Progress, Translated
+from footplate_daemon.runtimes.base import Call, Cause, Launch, LaunchPlan, Progress, Translated
 from footplate_daemon.runtimes.commandline import flags, replace_program
-from footplate_daemon.runtimes.parameters import OPENAI, Names, translate
+from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, translate
 from footplate_daemon.runtimes.patterns import find_cause, find_progress, milestone, symptom
 
 COMMON_PLACES = (
@@ -108,6 +108,10 @@ class Vllm:
             body={**translated.body, **dict.fromkeys(clamped, context)},
             clamped={name: f"{value} → {context}, the context" for name, value in clamped.items()},
         )
+
+    def call(self, path: str, body: Mapping[str, Any], served_name: str, context: int | None = None) -> Call:
+        """Pass an OpenAI request on, its parameters renamed; it answers in OpenAI's form."""
+        return openai_call(path, self.translate(body, context), served_name)
 
     def _find_or_raise(self) -> str:
         program = self.find()

@@ -55,6 +55,8 @@ class Engine:
     record: EngineRecord | None = None
     changed: Callable[[], None] = lambda: None
     """Called after each change that a client may want to see."""
+    progressed_at: float = field(default_factory=time.monotonic)
+    """When it last said something to a request, or a request came."""
     _launch: "asyncio.Future[EngineRecord] | None" = None
     _log_start: int = 0
 
@@ -112,6 +114,10 @@ class Engine:
             self.state, self.since = state, time.time()
         self.step, self.detail = step or self.step, detail
         self.changed()
+
+    def progressed(self) -> None:
+        """Note that it said something to a request."""
+        self.progressed_at = time.monotonic()
 
     def log(self, line_count: int = LOG_LINES) -> list[str]:
         """Give the last lines that this attempt has written."""

@@ -49,9 +49,13 @@ class Lease:
     variant: Variant
     address: Address
     attempt: int
+    context: int | None
+    """Longest prompt plus answer that it was started with, in tokens; None where the runtime decided."""
     queue_seconds: float
     switch_seconds: float
     """The part of the queue time during which the variant was being switched to."""
+    progressed: Callable[[], None]
+    """To be called whenever the engine says something: an engine that is silent for long is probed."""
 
 
 @dataclass
@@ -272,17 +276,24 @@ class Switcher:
 
     def _lease(self, ticket: _Ticket, grant: machine.Grant) -> Lease:
         engine = self._board.engines[grant.attempt]
-        now = _now()
-        switch = next(
-            (s for s in reversed(self._board.switches.values()) if s.switch.target == engine.target), None
+        target = engine.target
+        queue_seconds = _now() - ticket.asked_at
+        return Lease(
+            engine.variant,
+            engine.address,
+            grant.attempt,
+            engine.variant.launch_context(target.preset, target.context),
+            queue_seconds,
+            min(queue_seconds, self._switch_seconds_since(target, time.time() - queue_seconds)),
+            engine.progressed,
         )
-        ended_at = switch.ended_at if switch and switch.ended_at else None
-        began = switch.started_at if switch else None
-        overlap = 0.0
-        if switch is not None and ended_at is not None and began is not None:
-            asked_at = time.time() - (now - ticket.asked_at)
-            overlap = max(0.0, ended_at - max(began, asked_at))
-        return Lease(engine.variant, engine.address, grant.attempt, now - ticket.asked_at, overlap)
+
+    def _switch_seconds_since(self, target: Target, since: float) -> float:
+        """Give how long the last switch to the target went on after a point in time."""
+        for progress in reversed(self._board.switches.values()):
+            if progress.switch.target == target and progress.ended_at is not None:
+                return max(0.0, progress.ended_at - max(progress.started_at, since))
+        return 0.0
 
     # What it shows
 

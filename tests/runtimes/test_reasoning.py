@@ -1,0 +1,53 @@
+"""Reasoning reaches clients under both names, wherever the bytes were split."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footplate_daemon.runtimes.reasoning import ReasoningInBody, ReasoningInStream
+
+STREAM = (
+    b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
+    b'data: {"choices":[{"index":0,"delta":{"reasoning":"Hm\xc3\xbc"}}]}\n\n'
+    b": a comment\n\n"
+    b'data: {"choices":[{"index":0,"delta":{"content":"say \\"reasoning\\""}}]}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=6))
+def test_a_stream_is_the_same_wherever_it_was_split(cuts: list[int]) -> None:
+    places = [0, *sorted(cuts), len(STREAM)]
+    translation = ReasoningInStream()
+
+    pieces = [translation.feed(STREAM[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    text = b"".join([*pieces, translation.end()])
+
+    events = text.split(b"\n\n")
+    delta = json.loads(events[1].removeprefix(b"data: "))["choices"][0]["delta"]
+    assert delta == {"reasoning": "Hmü", "reasoning_content": "Hmü"}
+    assert [events[0], *events[2:3], *events[4:]] == [STREAM.split(b"\n\n")[n] for n in (0, 2, 4, 5)]
+
+
+def test_events_without_reasoning_pass_through_untouched() -> None:
+    data = b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
+
+    assert ReasoningInStream().feed(data) == data
+
+
+def test_an_answer_in_one_piece_names_it_twice_too() -> None:
+    translation = ReasoningInBody()
+    body = b'{"choices":[{"message":{"reasoning_content":"Hm","content":"Yes"}}]}'
+
+    assert translation.feed(body) == b""
+    message = json.loads(translation.end())["choices"][0]["message"]
+
+    assert message == {"reasoning_content": "Hm", "reasoning": "Hm", "content": "Yes"}
+
+
+def test_what_is_no_json_stays_as_it_is() -> None:
+    translation = ReasoningInBody()
+    translation.feed(b'"reasoning but no json')
+
+    assert translation.end() == b'"reasoning but no json'
