@@ -17,11 +17,14 @@ import click
 from footplate_daemon import errors, lifecycle, wire
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.settings import Paths
+from footplate_tui.cli.names import complete_model
 
 
 @click.command()
 @click.argument("question", required=False)
-@click.option("-m", "--model", help="A model or a variant; else the active one.")
+@click.option(
+    "-m", "--model", shell_complete=complete_model, help="A model or a variant; else the active one."
+)
 @click.option("-s", "--system", help="Instructions for the model, before the question.")
 @click.option("--session", "session_id", help="Ask within this session; its history counts and grows.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.")

@@ -10,10 +10,11 @@ import click
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.settings import Paths
 from footplate_daemon.wire import Explanation, ParameterExplained
+from footplate_tui.cli.names import complete_model
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option("--runtime", help="On this runtime; else the one that would be used.")
 @click.option("--preset", help="With this preset; else the default one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

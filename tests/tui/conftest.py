@@ -1,0 +1,99 @@
+"""What the terminal's tests share: an app on a fake daemon, and waiting for what should come."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.fakes.daemon import FakeDaemon
+from textual.pilot import Pilot
+from textual.widget import Widget
+from textual.widgets import Static
+
+from footplate_tui.footplate_app import FootplateApp
+from footplate_tui.remembered import Remembered
+from footplate_tui.screens.chat import ChatScreen
+from footplate_tui.widgets.prompt import Prompt
+from footplate_tui.widgets.transcript import Transcript
+
+DEADLINE_SECONDS = 20
+
+
+@dataclass
+class Terminal:
+    """A running app, its keys and its screen."""
+
+    app: FootplateApp
+    pilot: Pilot[None]
+
+    @property
+    def screen(self) -> ChatScreen:
+        screen = self.app.screen_stack[1]
+        assert isinstance(screen, ChatScreen)
+        return screen
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.screen.query_one(Prompt)
+
+    @property
+    def transcript(self) -> Transcript:
+        return self.screen.query_one(Transcript)
+
+    @property
+    def text(self) -> str:
+        """All that the transcript shows, top to bottom."""
+        return "\n".join(_text(widget) for widget in self.transcript.walk_children(Widget) if widget.display)
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not is_so():
+                await self.pilot.pause()
+
+    async def until_shown(self, text: str) -> None:
+        await self.until(lambda: text in self.text)
+
+    async def send(self, text: str) -> None:
+        self.prompt.focus()
+        self.prompt.replace_text(text)
+        await self.pilot.press("enter")
+
+
+@dataclass
+class Open:
+    """Opens a terminal on a daemon."""
+
+    folder: Path
+
+    @asynccontextmanager
+    async def __call__(
+        self,
+        daemon: FakeDaemon,
+        *,
+        size: tuple[int, int] = (80, 24),
+        environment: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Terminal]:
+        app = FootplateApp(
+            lambda: daemon, Remembered(self.folder), place="driver@gpu1", environment=environment
+        )
+        async with app.run_test(size=size) as pilot:
+            yield Terminal(app, pilot)
+
+
+@pytest.fixture
+def open_terminal(tmp_path: Path) -> Open:
+    return Open(tmp_path)
+
+
+@pytest.fixture
+def daemon() -> FakeDaemon:
+    return FakeDaemon()
+
+
+def _text(widget: Widget) -> str:
+    if isinstance(widget, Static):
+        return str(widget.visual)
+    content = getattr(widget, "_content", "")
+    return str(content)

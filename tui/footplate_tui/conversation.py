@@ -1,0 +1,144 @@
+"""Talking with the daemon so that a cut line costs nothing: attach again, miss nothing, ask nothing twice.
+
+Knows nothing of the screen. What happens is given as news, one small value each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from footplate_daemon import errors, wire
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 2.0
+
+FINISHED = frozenset({wire.TurnState.DONE, wire.TurnState.STOPPED, wire.TurnState.FAILED})
+
+PASSING = (errors.DaemonUnreachable, errors.TimedOut, errors.Unavailable, errors.Busy)
+"""What another try, a little later, may cure while an answer is followed."""
+
+Pause = Callable[[float], Awaitable[None]]
+
+
+class Daemon(Protocol):
+    """What the terminal needs of `footplate_daemon.client.FootplateClient`."""
+
+    async def models(self) -> list[wire.ModelInfo]: ...
+    def follow_status(self) -> AsyncIterator[wire.Status]: ...
+    async def sessions(self, limit: int = 50) -> list[wire.Session]: ...
+    async def session(self, session_id: str) -> wire.SessionWithTurns: ...
+    async def create_session(self, wish: wire.SessionWish | None = None) -> wire.Session: ...
+    async def ask(self, session_id: str, wish: wire.TurnWish) -> wire.Turn: ...
+    async def stop_turn(self, session_id: str, number: int) -> wire.Turn: ...
+    def follow_turn(
+        self, session_id: str, number: int, *, last_event_id: str | None = None
+    ) -> AsyncIterator[tuple[str, wire.TurnDelta | wire.Turn]]: ...
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Grew:
+    """More of the answer came."""
+
+    content: str
+    reasoning: str
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The turn as the daemon has it; what it says goes."""
+
+    turn: wire.Turn
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The line to the daemon is cut; it is being mended."""
+
+    error: errors.FootplateError
+
+
+@dataclass(frozen=True)
+class Mended:
+    """The line is there again."""
+
+
+def pause_before(attempt: int) -> float:
+    """Give the seconds to wait before the n-th attempt, counted from 0."""
+    return min(FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 10), LONGEST_PAUSE_SECONDS)
+
+
+async def follow_answer(
+    daemon: Daemon, session_id: str, number: int, *, pause: Pause = asyncio.sleep
+) -> AsyncIterator[Grew | Changed | Cut | Mended]:
+    """Yield what becomes of a turn until it is finished, over as many connections as it takes.
+
+    Raise the daemon's error when it says that another attempt is of no use.
+    """
+    last_event_id: str | None = None
+    failed_attempts = 0
+    while True:
+        error: errors.FootplateError = errors.DaemonUnreachable("The daemon ended the connection.")
+        try:
+            async for event_id, event in daemon.follow_turn(session_id, number, last_event_id=last_event_id):
+                if failed_attempts:
+                    failed_attempts = 0
+                    yield Mended()
+                last_event_id = event_id or last_event_id
+                if isinstance(event, wire.TurnDelta):
+                    yield Grew(event.content, event.reasoning)
+                    continue
+                yield Changed(event)
+                if event.state in FINISHED:
+                    return
+        except PASSING as passing:
+            error = passing
+        if not failed_attempts:
+            yield Cut(error)
+        await pause(pause_before(failed_attempts))
+        failed_attempts += 1
+
+
+async def follow_status(daemon: Daemon, *, pause: Pause = asyncio.sleep) -> AsyncIterator[wire.Status | Cut]:
+    """Yield each status for ever; `Cut` when the line is cut, until the next status."""
+    failed_attempts = 0
+    while True:
+        error: errors.FootplateError = errors.DaemonUnreachable("The daemon ended the connection.")
+        try:
+            async for status in daemon.follow_status():
+                failed_attempts = 0
+                yield status
+        except errors.FootplateError as failure:
+            error = failure
+        if not failed_attempts:
+            yield Cut(error)
+        await pause(pause_before(failed_attempts))
+        failed_attempts += 1
+
+
+async def ask(
+    daemon: Daemon, session_id: str, prompt: str, *, turns_known: int, was_tried: bool
+) -> wire.Turn:
+    """Ask once. `was_tried`: an earlier attempt was cut, so look first whether it arrived."""
+    if was_tried:
+        session = await daemon.session(session_id)
+        unknown = session.turns[turns_known:]
+        arrived = next((turn for turn in reversed(unknown) if turn.prompt == prompt), None)
+        if arrived:
+            return arrived
+    return await daemon.ask(session_id, wire.TurnWish(prompt=prompt))
+
+
+async def last_session(daemon: Daemon) -> wire.SessionWithTurns | None:
+    """Give the session used last, whole; None when there is none."""
+    sessions = await daemon.sessions(limit=1)
+    return await daemon.session(sessions[0].id) if sessions else None
+
+
+async def demonstrations(daemon: Daemon) -> frozenset[str]:
+    """Give the variants that are demonstrations, not models to work with."""
+    models = await daemon.models()
+    return frozenset(variant.name for model in models if model.demonstration for variant in model.variants)
