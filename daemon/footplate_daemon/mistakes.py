@@ -148,7 +148,7 @@ def _words(refusal: ErrorDetails, place: Place, root: type[BaseModel]) -> tuple[
         return f"Must be {_TYPES[kind]}, not {given}.", _retyped(kind, refusal["input"])
     for name, words in _BOUNDS.items():
         if name in context and kind.startswith(("greater_than", "less_than")):
-            return f"Must be {words} {context[name]}, not {given}.", ""
+            return f"Must be {words} {context[name]}, not {given}.", f"Write a number {words} {context[name]}."
     if kind == "missing":
         return "This is missing.", "Add it."
     return f"{refusal['msg'].rstrip('.')}.", str(context.get("remedy", ""))
@@ -168,6 +168,16 @@ _TYPES = {
     "model_attributes_type": "a table",
 }
 
+_EXAMPLES = {
+    "a whole number": "4096",
+    "a number": "0.7",
+    "a finite number": "0.7",
+    "true or false": "true",
+    "text in quotes": '"text"',
+    "a list in brackets": '["one", "two"]',
+    "a table": "{ temperature = 0.2 }",
+}
+
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
@@ -180,7 +190,7 @@ def _retyped(kind: str, given: Any) -> str:
         return f"Write it without quotes: {given}."
     if kind in {"tuple_type", "list_type"} and isinstance(given, str):
         return f"Write it in brackets: [{_shown(given)}]."
-    return ""
+    return f"For example: {_EXAMPLES.get(_TYPES[kind], 'see docs/configuration.md')}"
 
 
 def _unknown_key(place: Place, root: type[BaseModel], given: Any) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Reasoning reaches clients under both names, wherever the bytes were split."""
 
+import itertools
 import json
 
 from hypothesis import given
@@ -21,7 +22,7 @@ def test_a_stream_is_the_same_wherever_it_was_split(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(STREAM)]
     translation = ReasoningInStream()
 
-    pieces = [translation.feed(STREAM[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    pieces = [translation.feed(STREAM[a:b]) for a, b in itertools.pairwise(places)]
     text = b"".join([*pieces, translation.end()])
 
     events = text.split(b"\n\n")
