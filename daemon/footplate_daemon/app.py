@@ -18,6 +18,9 @@ from footplate_daemon.events import Topic
 from footplate_daemon.explain import explain
 from footplate_daemon.gateway.gateway import Gateway
 from footplate_daemon.gateway.ledger import Ledger
+from footplate_daemon.gpu.memory import Memory
+from footplate_daemon.gpu.nvml import NvmlThread
+from footplate_daemon.gpu.sampler import Sampler
 from footplate_daemon.http.control import ControlParts, control_app
 from footplate_daemon.http.listeners import Faces, bind_unix, server
 from footplate_daemon.http.openai import OpenAIFace
@@ -53,6 +56,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                     tasks.create_task(daemon.switcher.run(), name="switcher"),
                     tasks.create_task(daemon.turns.run(), name="turns"),
                     tasks.create_task(daemon.ledger.run(), name="ledger"),
+                    tasks.create_task(daemon.sampler.run(), name="sampler"),
                 ]
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
                 await serving.serve(sockets=[listener])
@@ -60,6 +64,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                 for task in reversed(kept):
                     task.cancel()
                 await daemon.gateway.close()
+                await daemon.gpus.close()
     paths.socket.unlink(missing_ok=True)
 
 
@@ -78,6 +83,8 @@ class Daemon:
     gateway: Gateway
     turns: TurnKeeper
     ledger: Ledger
+    gpus: NvmlThread
+    sampler: Sampler
     runtimes: Mapping[str, Runtime]
     openai: OpenAIFace
     config_errors: tuple[str, ...] = ()
@@ -129,12 +136,12 @@ class Daemon:
         found = weights.on_disk(variant.weights, self.hf_cache)
         return explain(variant, preset, runtime_of(variant, self.runtimes), weights_at=found.path)
 
-    def plan(self, name: str, runtime: str | None, preset: str | None, context: int | None) -> Plan:
+    async def plan(self, name: str, runtime: str | None, preset: str | None, context: int | None) -> Plan:
         """Say what a switch would do."""
         active = self.switcher.active
         variant = self.catalog.resolve(name, runtime, last_used=(active,) if active else ())
         variant.preset(preset)
-        return self.switcher.plan(Target(variant.name, preset, context))
+        return await self.switcher.plan(Target(variant.name, preset, context))
 
     def config(self) -> dict[str, Any]:
         """Give the effective configuration, secrets masked."""
@@ -190,6 +197,7 @@ async def _wire(
     await exchanges.cut_unfinished()
     runtimes = build_runtimes(configuration, environment)
     listed = build_catalog(configuration, paths, runtimes)
+    gpus = NvmlThread()
     ledger = Ledger(exchanges)
     await ledger.open()
     switcher = Switcher(
@@ -200,7 +208,10 @@ async def _wire(
             switches,
             WantedStore(database),
             settings.hf_cache_dir(environment),
+            Memory(gpus, lambda: switcher.leaders()),  # noqa: PLW0108 - the switcher comes after
             start_seconds=configuration.switching.start_timeout_seconds,
+            memory_seconds=configuration.switching.memory_timeout_seconds,
+            hang_seconds=configuration.switching.hang_timeout_seconds,
             restore=configuration.switching.restore,
         ),
         listed,
@@ -220,6 +231,8 @@ async def _wire(
         gateway=gateway,
         turns=TurnKeeper(gateway, sessions),
         ledger=ledger,
+        gpus=gpus,
+        sampler=Sampler(gpus, switcher.leaders),
         runtimes=runtimes,
         openai=OpenAIFace(gateway, configuration.gateway.max_body_mib * 1024 * 1024, identity.started_at),
     )
@@ -244,6 +257,7 @@ def _control_parts(daemon: Daemon) -> ControlParts:
         switches=daemon.switches,
         sessions=daemon.sessions,
         turns=daemon.turns,
+        sampler=daemon.sampler,
     )
 
 

@@ -148,7 +148,8 @@ def _words(refusal: ErrorDetails, place: Place, root: type[BaseModel]) -> tuple[
         return f"Must be {_TYPES[kind]}, not {given}.", _retyped(kind, refusal["input"])
     for name, words in _BOUNDS.items():
         if name in context and kind.startswith(("greater_than", "less_than")):
-            return f"Must be {words} {context[name]}, not {given}.", f"Write a number {words} {context[name]}."
+            limit = f"{words} {context[name]}"
+            return f"Must be {limit}, not {given}.", f"Write a number, {limit}."
     if kind == "missing":
         return "This is missing.", "Add it."
     return f"{refusal['msg'].rstrip('.')}.", str(context.get("remedy", ""))

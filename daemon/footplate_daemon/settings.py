@@ -324,6 +324,8 @@ class Switching(Table):
     """How long an engine may take until it answers."""
     drain_timeout_seconds: Duration = 60.0
     """How long running requests may go on before the engine under them is stopped."""
+    hang_timeout_seconds: DurationOrNever = 120.0
+    """After so long a silence an engine is asked for a token, and replaced if none comes; `false`: never."""
     memory_timeout_seconds: Duration = 30.0
     """How long to wait until a stopped engine's memory is free."""
 

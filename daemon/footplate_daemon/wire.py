@@ -361,3 +361,60 @@ class Explanation(Shape):
     parameters: tuple[ParameterExplained, ...] = ()
     notes: tuple[str, ...] = ()
     """Why there is no command line, and what else one should know."""
+
+
+class GpuProcess(Shape):
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    name: str
+    """Its program, and the script when it runs one: `python train.py`."""
+    owner: str
+    """The user whose it is."""
+    memory_bytes: int | None = None
+    engine: str | None = None
+    """The engine of ours that it belongs to; None for anyone else's."""
+
+
+class Sample(Shape):
+    """One reading of one GPU; None is what it does not tell."""
+
+    index: int
+    uuid: str = ""
+    name: str
+    problem: str | None = None
+    """Why it cannot be read, or that it was lost and is back; in a sentence."""
+    utilisation_percent: float | None = None
+    memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    """By processes; what the driver keeps for itself is neither used nor free."""
+    memory_free_bytes: int | None = None
+    temperature_celsius: float | None = None
+    temperature_limit_celsius: float | None = None
+    """Where the GPU slows itself down."""
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    pcie_rx_bytes_per_second: int | None = None
+    pcie_tx_bytes_per_second: int | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    """What holds its clocks down, in words; empty when nothing does."""
+    fan_percent: int | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    """The biggest first; None when the driver does not tell."""
+
+
+class GpuSnapshot(Shape):
+    """The newest sample of each GPU, with the machine's CPU and RAM beside."""
+
+    at: float
+    gpus: tuple[Sample, ...] = ()
+    problem: str | None = None
+    """Why there is no GPU to show, in a sentence."""
+    driver_version: str | None = None
+    cpu_percent: float | None = None
+    """Of all cores together: 0 to 100."""
+    ram_total_bytes: int | None = None
+    ram_used_bytes: int | None = None
+    """What cannot be taken back for something else."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +18,7 @@ from footplate_daemon import __version__, errors, wire
 from footplate_daemon.catalog import Catalog
 from footplate_daemon.errors import Conflict, FootplateError, Invalid, NotFound
 from footplate_daemon.events import Topic
+from footplate_daemon.gpu.sampler import Sampler
 from footplate_daemon.http.answers import INTERNAL, retry_headers
 from footplate_daemon.store.sessions import SessionStore
 from footplate_daemon.store.switches import SwitchStore
@@ -44,7 +45,7 @@ class ControlParts:
     catalog: Callable[[], Catalog]
     models: Callable[[], Awaitable[list[wire.ModelInfo]]]
     explain: Callable[[str, str | None, str | None], wire.Explanation]
-    plan: Callable[[str, str | None, str | None, int | None], wire.Plan]
+    plan: Callable[[str, str | None, str | None, int | None], Awaitable[wire.Plan]]
     config: Callable[[], dict[str, Any]]
     reload: Callable[[], wire.Status]
     engine_logs: Callable[[], Mapping[str, Path]]
@@ -52,6 +53,7 @@ class ControlParts:
     switches: SwitchStore
     sessions: SessionStore
     turns: TurnKeeper
+    sampler: Sampler
 
 
 def control_app(parts: ControlParts) -> FastAPI:
@@ -85,9 +87,15 @@ def _daemon_routes(app: FastAPI, parts: ControlParts) -> None:
     async def status() -> wire.Status:
         return parts.status.snapshot()
 
+    @app.get("/api/v1/gpu")
+    async def gpu() -> wire.GpuSnapshot:
+        return await parts.sampler.snapshot()
+
     @app.get("/api/v1/events")
-    async def events() -> Response:
-        return _event_stream(_status_events(parts.status))
+    async def events(topic: Literal["status", "gpu"] = "status") -> Response:
+        if topic == "gpu":
+            return _event_stream(_numbered("gpu", parts.sampler.follow()))
+        return _event_stream(_numbered("status", parts.status.follow(STATUS_SECONDS)))
 
 
 def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
@@ -143,7 +151,7 @@ def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
     async def plan(
         name: str, runtime: str | None = None, preset: str | None = None, context: int | None = None
     ) -> wire.Plan:
-        return await asyncio.to_thread(parts.plan, name, runtime, preset, context)
+        return await parts.plan(name, runtime, preset, context)
 
     @app.get("/api/v1/switches")
     async def switches(limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> dict[str, list[wire.Switch]]:
@@ -227,11 +235,11 @@ def _remedied(failed: wire.Switch, number: int) -> Target:
     return Target(remedy.variant or failed.variant, remedy.preset or failed.preset, remedy.context)
 
 
-async def _status_events(status: Topic[wire.Status]) -> AsyncIterator[bytes]:
+async def _numbered(name: str, snapshots: AsyncIterator[BaseModel]) -> AsyncIterator[bytes]:
     number = 0
-    async for snapshot in status.follow(STATUS_SECONDS):
+    async for snapshot in snapshots:
         number += 1
-        yield _event("status", str(number), snapshot)
+        yield _event(name, str(number), snapshot)
 
 
 async def _turn_events(

@@ -79,6 +79,32 @@ def diagnose(
     )
 
 
+def memory_held(variant: str, needed_bytes: int | None, holders: Sequence[GpuHolder]) -> Diagnosis:
+    """Explain that the memory which an engine needs did not get free in time, and who holds it."""
+    biggest = max(holders, key=lambda holder: holder.memory_bytes, default=None)
+    who = f" {biggest.name} (pid {biggest.pid}, {biggest.owner}) holds most of it." if biggest else ""
+    needed = f" {needed_bytes / 2**30:.1f} GiB are needed." if needed_bytes else ""
+    remedies = [
+        Remedy(
+            id=number,
+            title=f"End {holder.name} (pid {holder.pid}) of {holder.owner}, if it may be ended",
+            applies=False,
+            command=f"kill {holder.pid}",
+        )
+        for number, holder in enumerate(holders, start=1)
+        if not holder.is_ours
+    ]
+    return Diagnosis(
+        code="memory_held",
+        cause=f"The memory for {variant} did not get free in time.{needed}{who}",
+        evidence=tuple(
+            f"pid {holder.pid} {holder.name} ({holder.owner}): {holder.memory_bytes / 2**30:.1f} GiB"
+            for holder in holders
+        ),
+        remedies=tuple(remedies),
+    )
+
+
 def mask(text: str) -> str:
     """Hide what looks like a secret."""
     for expression, replacement in SECRETS:

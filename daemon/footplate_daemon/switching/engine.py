@@ -52,6 +52,8 @@ class Engine:
     step: StepName = StepName.START
     detail: str = ""
     fraction: float | None = None
+    memory_bytes: int | None = None
+    """What its processes held when it was last measured."""
     record: EngineRecord | None = None
     changed: Callable[[], None] = lambda: None
     """Called after each change that a client may want to see."""

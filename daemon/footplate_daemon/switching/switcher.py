@@ -4,32 +4,35 @@ Ask it to make something so (`wish`, `lease`, `stop`); read its `status` only to
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from footplate_daemon import catalog, weights
+from footplate_daemon import catalog, processes, weights
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
 from footplate_daemon.errors import Busy, EngineFailed, FootplateError, NotFound, Unavailable
 from footplate_daemon.events import Topic
+from footplate_daemon.processes import ProcessId
 from footplate_daemon.runtimes.base import LaunchPlan, Runtime
 from footplate_daemon.settings import Paths
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.store.wanted import Wanted, WantedStore
 from footplate_daemon.supervisord import EngineRecord, Supervisord, engine_log, fingerprint
 from footplate_daemon.switching import machine
-from footplate_daemon.switching.diagnosis import diagnose
+from footplate_daemon.switching.diagnosis import GpuHolder, diagnose, memory_held
 from footplate_daemon.switching.engine import Engine, StartFailed, engine_name, free_port, new_key
+from footplate_daemon.switching.estimates import footprint
 from footplate_daemon.switching.machine import Reason, Refusal, Rules, Target
 from footplate_daemon.switching.probe import Address
 from footplate_daemon.switching.progress import SwitchProgress
 from footplate_daemon.switching.read_ahead import read_ahead
-from footplate_daemon.switching.readiness import is_ready
+from footplate_daemon.switching.readiness import is_ready, warm_up
 from footplate_daemon.wire import Diagnosis, EngineState, Plan, Queue, StepName, Switch
 from footplate_daemon.wire import Engine as EngineShape
 
@@ -38,6 +41,8 @@ logger = logging.getLogger(__name__)
 TOLD_EVERY_SECONDS = 1.0
 """How often a request that waits is told how far the switch has come."""
 LOG_TAIL = 5
+WATCH_SECONDS = 5.0
+"""How often the engines' memory is measured, and silent ones are looked for."""
 SWITCHES_KEPT = 50
 """Ended switches that are kept in memory; all of them are in the database."""
 
@@ -69,6 +74,30 @@ class _Ticket:
     diagnosis: Diagnosis | None = None
 
 
+class Memory(Protocol):
+    """The memory that engines share: the GPUs', or the machine's. May raise `Unavailable`."""
+
+    async def kind(self) -> str:
+        """Say which it is: `gpu` or `ram`."""
+
+    async def capacity(self) -> int:
+        """Give the bytes that engines may use together."""
+
+    async def free(self) -> int:
+        """Give the bytes that nobody uses now."""
+
+    async def used_by(self, group: Sequence[ProcessId]) -> int:
+        """Give the bytes that these processes hold together."""
+
+    async def holders(self) -> tuple[GpuHolder, ...]:
+        """Give who holds GPU memory now."""
+
+    async def until_free(
+        self, needed_bytes: int | None, gone: Sequence[ProcessId] = (), *, timeout_seconds: float = 30.0
+    ) -> tuple[GpuHolder, ...] | None:
+        """Return None once it is free, or who is in the way."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """What the switcher works with."""
@@ -80,8 +109,13 @@ class Parts:
     wanted: WantedStore
     hf_cache: Path
     """Where Hugging Face's libraries keep what they downloaded."""
+    memory: Memory
     start_seconds: float = 600.0
     """How long a start may take."""
+    memory_seconds: float = 30.0
+    """How long a stopped engine's memory may take to be free."""
+    hang_seconds: float | None = 120.0
+    """How long an engine may be silent to its requests before it is probed."""
     restore: bool = True
     """Bring back at the start what was wanted last."""
 
@@ -109,6 +143,8 @@ class Switcher:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._is_closed = False
+        self._released: list[ProcessId] = []
+        """Processes of stopped engines whose memory nobody has seen free yet."""
         self.adopted = asyncio.Event()
         """Set when the engines of an earlier daemon have been taken over."""
         self.topic: Topic[Any] = Topic(lambda: None)
@@ -120,11 +156,12 @@ class Switcher:
         """Adopt what runs, restore what was wanted, then carry out actions until cancelled."""
         newest = await self._parts.switches.newest_id()
         self._state = replace(self._state, next_switch=newest + 1)
+        self._state = replace(self._state, rules=await self._with_room(self._state.rules))
         async with asyncio.TaskGroup() as self._tasks:
             try:
                 await self._adopt()
                 self.adopted.set()
-                await asyncio.get_running_loop().create_future()
+                await self._keep_watch()
             finally:
                 self._is_closed = True
                 if self._timer is not None:
@@ -277,6 +314,8 @@ class Switcher:
     def _lease(self, ticket: _Ticket, grant: machine.Grant) -> Lease:
         engine = self._board.engines[grant.attempt]
         target = engine.target
+        if not self._is_busy(engine):
+            engine.progressed()
         queue_seconds = _now() - ticket.asked_at
         return Lease(
             engine.variant,
@@ -288,6 +327,11 @@ class Switcher:
             engine.progressed,
         )
 
+    def _is_busy(self, engine: Engine) -> bool:
+        """Say whether it answers other requests too: then its silence goes on."""
+        resident = next((r for r in self._state.residents if r.attempt == engine.attempt), None)
+        return resident is not None and len(resident.leases) > 1
+
     def _switch_seconds_since(self, target: Target, since: float) -> float:
         """Give how long the last switch to the target went on after a point in time."""
         for progress in reversed(self._board.switches.values()):
@@ -296,6 +340,14 @@ class Switcher:
         return 0.0
 
     # What it shows
+
+    def leaders(self) -> dict[str, ProcessId]:
+        """Give the leader of each engine's process group, by the engine's name."""
+        return {
+            engine.name: engine.record.process
+            for engine in self._board.engines.values()
+            if engine.record is not None
+        }
 
     def is_running(self, attempt: int) -> bool:
         """Say whether anything is left of the engine of this attempt."""
@@ -339,7 +391,7 @@ class Switcher:
         model = await self._parts.wanted.last_model(runtime)
         return (f"{runtime}/{model}",) if model else ()
 
-    def plan(self, target: Target) -> Plan:
+    async def plan(self, target: Target) -> Plan:
         """Say what a switch to the target would do, and do nothing."""
         variant = self._catalog.variants[target.variant]
         stops = machine.in_the_way(self._state, target)
@@ -356,16 +408,28 @@ class Switcher:
         busy = sum(len(resident.leases) for resident in stops)
         if busy:
             notes.append(f"{busy} requests that run now may finish first.")
+        needs = self._state.rules.room.footprints.get(target.variant)
+        try:
+            free = await self._parts.memory.free()
+        except Unavailable as error:
+            free = None
+            notes.append(error.message)
+        released = sum(self._measured(resident) for resident in stops)
+        usual = await self._parts.switches.median_steps(target.variant, target.preset)
         return Plan(
             variant=target.variant,
             stops=tuple(resident.target.variant for resident in stops),
-            needs_bytes=None,
-            free_bytes=None,
-            fits=True,
-            seconds=None,
+            needs_bytes=needs,
+            free_bytes=free,
+            fits=needs is None or free is None or needs <= free + released,
+            seconds=sum(usual.values()) if usual else None,
             command=command,
             notes=tuple(notes),
         )
+
+    def _measured(self, resident: machine.Resident) -> int:
+        engine = self._board.engines.get(resident.attempt)
+        return engine.memory_bytes or 0 if engine else 0
 
     def last_switch(self) -> Switch | None:
         """Give the switch in progress, else the one that ended last."""
@@ -429,6 +493,7 @@ class Switcher:
             leases=len(resident.leases) if resident else 0,
             restarts=breaker.failures if breaker else 0,
             pinned=engine.variant.name in self._state.rules.pinned,
+            memory_bytes=engine.memory_bytes,
         )
 
     def _snapshot(self, progress: SwitchProgress) -> Switch:
@@ -462,8 +527,8 @@ class Switcher:
 
     def _carry_out(self, action: machine.Action) -> None:
         match action:
-            case machine.AwaitMemory(attempt=attempt):
-                self._spawn(self._await_memory(attempt))
+            case machine.AwaitMemory(target=target, attempt=attempt):
+                self._spawn(self._await_memory(target, attempt))
             case machine.Start(target=target, attempt=attempt):
                 engine = self._new_engine(target, attempt)
                 self._spawn_start(attempt, self._finish_start(engine, self._start(engine)))
@@ -525,8 +590,87 @@ class Switcher:
         self._note_step()
         self.topic.changed()
 
-    async def _await_memory(self, attempt: int) -> None:
-        self._happen(machine.MemoryFreed(attempt, _now()))
+    async def _await_memory(self, target: Target, attempt: int) -> None:
+        """Wait until what was stopped has given its memory back, and what the target needs is free."""
+        memory = self._parts.memory
+        needed = self._state.rules.room.footprints.get(target.variant)
+        try:
+            if await memory.kind() == "ram":
+                needed = None  # the kernel makes room: it drops cached files, and weights can be mapped
+            in_the_way = await memory.until_free(
+                needed, tuple(self._released), timeout_seconds=self._parts.memory_seconds
+            )
+        except FootplateError as error:
+            diagnosis = Diagnosis(code=error.code, cause=error.message)
+            self._happen(machine.Failed(attempt, diagnosis, _now()))
+            return
+        if in_the_way is None:
+            self._released.clear()
+            self._happen(machine.MemoryFreed(attempt, _now()))
+        else:
+            self._happen(machine.Failed(attempt, memory_held(target.variant, needed, in_the_way), _now()))
+
+    async def _with_room(self, rules: Rules) -> Rules:
+        """Complete the rules with what is known of memory: how much there is, and what each variant needs."""
+        peaks = await self._parts.switches.memory_peaks()
+        sizes = await asyncio.to_thread(self._sizes)
+        known = {name: footprint(name, peaks, size) for name, size in sizes.items()}
+        footprints = {name: size for name, size in known.items() if size is not None}
+        capacity = rules.room.capacity
+        with contextlib.suppress(Unavailable):  # a GPU that is lost has the capacity that it had
+            capacity = await self._parts.memory.capacity()
+        return replace(rules, room=replace(rules.room, capacity=capacity, footprints=footprints))
+
+    def _sizes(self) -> dict[str, int | None]:
+        cache = self._parts.hf_cache
+        return {
+            name: weights.on_disk(each.weights, cache).size_bytes
+            for name, each in self._catalog.variants.items()
+        }
+
+    async def _keep_watch(self) -> None:
+        """Measure the engines' memory now and then, and probe those that are silent to their requests."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for engine in list(self._board.engines.values()):
+                if engine.state is EngineState.READY:
+                    await self._measure(engine)
+                    if self._is_silent(engine):
+                        self._spawn(self._probe(engine))
+
+    async def _measure(self, engine: Engine) -> None:
+        if engine.record is None:
+            return
+        group = await asyncio.to_thread(processes.group_members, engine.record.process)
+        try:
+            used = await self._parts.memory.used_by(group)
+        except Unavailable:
+            return  # the GPU is lost; nothing can be measured
+        if used > (engine.memory_bytes or 0):
+            await self._parts.switches.record_memory(
+                engine.variant.name, engine.target.preset, used, time.time()
+            )
+        engine.memory_bytes = used
+
+    def _is_silent(self, engine: Engine) -> bool:
+        resident = next((r for r in self._state.residents if r.attempt == engine.attempt), None)
+        limit = self._parts.hang_seconds
+        if resident is None or not resident.leases or limit is None:
+            return False
+        return _now() - engine.progressed_at > limit
+
+    async def _probe(self, engine: Engine) -> None:
+        """Ask a silent engine for one token; if it gives none, it hangs and is replaced."""
+        engine.progressed()
+        status = await warm_up(engine.address, engine.variant.served_name, self._parts.hang_seconds or 60.0)
+        if status is None or status >= 500:
+            diagnosis = Diagnosis(
+                code="hung",
+                cause=f"It was silent for {self._parts.hang_seconds:.0f} s and did not answer a probe.",
+                evidence=tuple(engine.log(LOG_TAIL)),
+            )
+            logger.warning("engine hangs", extra={"engine": engine.name})
+            self._happen(machine.Died(engine.attempt, diagnosis, _now()))
 
     def _spawn_start(self, attempt: int, work: Awaitable[None]) -> None:
         self._board.starts[attempt] = self._spawn(work)
@@ -560,6 +704,8 @@ class Switcher:
             self._board.starts.pop(attempt, None)
             self._watch(attempt)
             self._happen(machine.Loaded(attempt, _now()))
+            await self._measure(engine)
+            self._happen(machine.RulesChanged(await self._with_room(self._state.rules), _now()))
 
     def _watch(self, attempt: int) -> None:
         self._board.watches[attempt] = self._spawn(self._report_death(self._board.engines[attempt]))
@@ -583,6 +729,8 @@ class Switcher:
                 if task is not None:
                     task.cancel()
             await engine.settled()
+            if engine.record is not None:
+                self._released += await asyncio.to_thread(processes.group_members, engine.record.process)
             if kill:
                 await self._parts.supervisord.kill(engine.name)
             else:

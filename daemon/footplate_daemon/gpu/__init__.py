@@ -1,0 +1,1 @@
+"""What the GPUs hold and do, as the NVIDIA driver tells it."""
