@@ -35,8 +35,9 @@ from footplate_daemon.store.sessions import SessionStore
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.store.wanted import WantedStore
 from footplate_daemon.supervisord import Supervisord
+from footplate_daemon.switching.engines import Limits, Parts
 from footplate_daemon.switching.machine import Room, Rules, Target
-from footplate_daemon.switching.switcher import Parts, Switcher
+from footplate_daemon.switching.switcher import Switcher
 from footplate_daemon.turns import TurnKeeper
 from footplate_daemon.wire import Explanation, Identity, ModelInfo, Plan, Status
 
@@ -58,7 +59,9 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                     tasks.create_task(daemon.ledger.run(), name="ledger"),
                     tasks.create_task(daemon.sampler.run(), name="sampler"),
                 ]
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
+                asyncio.get_running_loop().add_signal_handler(
+                    signal.SIGHUP, lambda: tasks.create_task(daemon.reload_quietly())
+                )
                 await serving.serve(sockets=[listener])
                 logger.info("stopping")
                 for task in reversed(kept):
@@ -101,7 +104,7 @@ class Daemon:
             config_errors=(*self.catalog.problems, *self.config_errors),
         )
 
-    def reload(self) -> Status:
+    async def reload(self) -> Status:
         """Take up a changed config.toml; raise `ConfigErrors` and keep the old one when it has mistakes."""
         try:
             new = settings.load(self.paths.config_file)
@@ -115,14 +118,14 @@ class Daemon:
         altered = frozenset({*changes.added, *changes.removed, *changes.altered})
         self.settings, self.catalog, self.gateway.catalog = new, listed, listed
         self.openai.body_limit = new.gateway.max_body_mib * 1024 * 1024
-        self.switcher.take_up(listed, rules(new, listed), altered)
+        await self.switcher.take_up(listed, rules(new, listed), limits(new), altered)
         logger.info("configuration is taken up", extra={"altered": sorted(altered)})
         return self.status()
 
-    def reload_quietly(self) -> None:
+    async def reload_quietly(self) -> None:
         """Reload on SIGHUP: mistakes are logged and shown in the status."""
         try:
-            self.reload()
+            await self.reload()
         except FootplateError as error:
             logger.error("the changed configuration is not taken up", extra={"cause": error.message})  # noqa: TRY400
 
@@ -179,6 +182,14 @@ def rules(configuration: Settings, listed: Catalog) -> Rules:
     )
 
 
+def limits(configuration: Settings) -> Limits:
+    """Turn what the operator decided into the engines' limits."""
+    switching = configuration.switching
+    return Limits(
+        switching.start_timeout_seconds, switching.memory_timeout_seconds, switching.hang_timeout_seconds
+    )
+
+
 def build_runtimes(configuration: Settings, environment: Mapping[str, str]) -> dict[str, Runtime]:
     """Make every kind of inference server that this Footplate knows."""
     return {
@@ -206,16 +217,14 @@ async def _wire(
             Supervisord(paths),
             runtimes,
             switches,
-            WantedStore(database),
-            settings.hf_cache_dir(environment),
             Memory(gpus, lambda: switcher.leaders()),  # noqa: PLW0108 - the switcher comes after
-            start_seconds=configuration.switching.start_timeout_seconds,
-            memory_seconds=configuration.switching.memory_timeout_seconds,
-            hang_seconds=configuration.switching.hang_timeout_seconds,
-            restore=configuration.switching.restore,
+            settings.hf_cache_dir(environment),
         ),
+        WantedStore(database),
         listed,
         rules(configuration, listed),
+        limits(configuration),
+        restore=configuration.switching.restore,
     )
     gateway = Gateway(switcher, listed, runtimes, ledger)
     identity = Identity(version=__version__, pid=os.getpid(), started_at=time.time())

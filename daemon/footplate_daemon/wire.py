@@ -65,6 +65,11 @@ class Engine(Shape):
     pinned: bool = False
     memory_bytes: int | None = None
     """Resident memory of its process tree (GPU memory where there is a GPU)."""
+    kv_cache_fraction: float | None = None
+    """How much of its KV cache is in use, 0 to 1, where it tells."""
+    requests_running: int | None = None
+    """What it says of itself, requests that did not come through us among them."""
+    requests_waiting: int | None = None
     diagnosis: "Diagnosis | None" = None
     """Why it is `failed`."""
 

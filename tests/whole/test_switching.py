@@ -48,6 +48,7 @@ def config() -> str:
 [switching]
 default = "llamacpp/guide"
 drain_timeout_seconds = 5
+hang_timeout_seconds = 1
 [runtimes.vllm]
 program = {json.dumps(str(vllm.parent.parent) if vllm else "none")}
 args = {json.dumps(list(engines.VLLM_LIGHT_ARGS))}
@@ -327,3 +328,59 @@ async def test_three_mistakes_are_told_at_once_and_the_old_configuration_stays(f
     assert all(mistake["remedy"] for mistake in mistakes)
     assert len((await footplate.client.status()).config_errors) == 3
     assert (await footplate.until_ready()).pid == engine.pid
+
+
+async def test_an_engine_that_hangs_is_found_and_replaced(footplate: Whole) -> None:
+    engine = await footplate.until_ready()
+    body = {"stream": True, "messages": [{"role": "user", "content": QUESTIONS[0]}], **KEEP_TALKING}
+
+    async with footplate.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        chunks = response.aiter_text()
+        await anext(chunks)
+        os.kill(engine.pid or 0, signal.SIGSTOP)
+        rest = "".join([chunk async for chunk in chunks])
+    again = await footplate.until(
+        lambda status: status.active == GUIDE and status.engines[0].pid not in {None, engine.pid}
+    )
+
+    assert "was silent for 1 s" in rest
+    assert again.engines[0].state is EngineState.READY
+    assert await footplate.answer(QUESTIONS[0], model=GUIDE)
+
+
+async def test_engines_that_fit_stay_loaded_beside_each_other(footplate: Whole) -> None:
+    footplate.paths.config_file.write_text(config().replace("[switching]", '[switching]\npolicy = "fit"'))
+    await footplate.client.reload()
+    first = await footplate.until_ready()
+
+    assert (await switch(footplate, "other")).outcome == "done"
+    await footplate.answer(QUESTIONS[0], model=GUIDE)
+
+    status = await footplate.client.status()
+    assert status.active == "llamacpp/other"
+    assert {engine.variant for engine in status.engines} == {GUIDE, "llamacpp/other"}
+    assert first.pid in {engine.pid for engine in status.engines}
+    await agree(footplate)
+
+
+@pytest.mark.vllm
+async def test_vllm_sleeps_when_another_takes_over_and_wakes_up_as_it_was(footplate: Whole) -> None:
+    engines.require(engines.vllm(), "vllm")
+    sleepy = config().replace("OMP_NUM_THREADS", 'VLLM_SERVER_DEV_MODE = "1", OMP_NUM_THREADS')
+    footplate.paths.config_file.write_text(sleepy)
+    await footplate.client.reload()
+
+    assert (await switch(footplate, "vllm/guide")).outcome == "done"
+    engine = await footplate.until_ready("vllm/guide")
+    assert (await switch(footplate, GUIDE)).outcome == "done"
+    asleep = {each.variant: each for each in (await footplate.client.status()).engines}
+    await agree(footplate)
+    woken = await switch(footplate, "vllm/guide")
+
+    assert asleep["vllm/guide"].state is EngineState.SLEEPING
+    assert asleep["vllm/guide"].pid == engine.pid
+    assert woken.outcome == "done"
+    assert (await footplate.until_ready("vllm/guide")).pid == engine.pid
+    assert await footplate.answer(QUESTIONS[0], model="vllm/guide", temperature=0)
+    await footplate.client.stop_engine("vllm/guide")
+    await footplate.until(lambda status: all(each.pid != engine.pid for each in status.engines))

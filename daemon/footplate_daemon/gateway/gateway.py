@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,11 +21,10 @@ from footplate_daemon.gateway.sse import StreamWatch, Usage, usage_of
 from footplate_daemon.gateway.upstream import Response, Upstream
 from footplate_daemon.runtimes.base import Call, Runtime
 from footplate_daemon.store.exchanges import Exchange, Outcome
-from footplate_daemon.switching.switcher import Lease, Switcher
-from footplate_daemon.wire import Switch
+from footplate_daemon.switching.leases import Lease
+from footplate_daemon.switching.switcher import Switcher, Waiting
 
 ERROR_BODY_LIMIT = 1024 * 1024
-Waiting = Callable[[Switch | None], Awaitable[None]]
 
 
 @dataclass(frozen=True)

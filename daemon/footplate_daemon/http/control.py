@@ -47,7 +47,7 @@ class ControlParts:
     explain: Callable[[str, str | None, str | None], wire.Explanation]
     plan: Callable[[str, str | None, str | None, int | None], Awaitable[wire.Plan]]
     config: Callable[[], dict[str, Any]]
-    reload: Callable[[], wire.Status]
+    reload: Callable[[], Awaitable[wire.Status]]
     engine_logs: Callable[[], Mapping[str, Path]]
     switcher: Switcher
     switches: SwitchStore
@@ -81,7 +81,7 @@ def _daemon_routes(app: FastAPI, parts: ControlParts) -> None:
 
     @app.post("/api/v1/reload")
     async def reload() -> wire.Status:
-        return parts.reload()
+        return await parts.reload()
 
     @app.get("/api/v1/status")
     async def status() -> wire.Status:

@@ -93,6 +93,27 @@ class Translated:
     """What will have no effect there. Names that nobody knows are among them, passed on as they are."""
 
 
+@dataclass(frozen=True)
+class SleepCalls:
+    """Paths by which an engine gives its GPU memory back and stays warm."""
+
+    sleep: str
+    """POST."""
+    wake: str
+    """POST."""
+    ask: str
+    """GET; answers `{"is_sleeping": true}`."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy an engine says it is; None where it does not say."""
+
+    kv_cache_fraction: float | None = None
+    running: int | None = None
+    waiting: int | None = None
+
+
 class Translation(Protocol):
     """Turns an engine's answer into OpenAI's, byte by byte as it comes; one for each answer."""
 
@@ -141,6 +162,12 @@ class Runtime(Protocol):
 
         Only what this runtime alone says; `switching.diagnosis` knows what they have in common.
         """
+
+    def sleeping(self, plan: LaunchPlan) -> SleepCalls | None:
+        """Give how an engine launched so is put to sleep; None where it cannot be."""
+
+    def load(self, metrics: str) -> Load:
+        """Read what the engine's `/metrics` say (Prometheus text)."""
 
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:
         """Say what this runtime makes of OpenAI generation parameters, when launched with that context."""

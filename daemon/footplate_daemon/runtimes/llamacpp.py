@@ -8,10 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from footplate_daemon.errors import Invalid, Unavailable
-from footplate_daemon.runtimes.base import Call, Cause, Launch, LaunchPlan, Progress, Translated
+from footplate_daemon.runtimes.base import (
+    Call,
+    Cause,
+    Launch,
+    LaunchPlan,
+    Load,
+    Progress,
+    SleepCalls,
+    Translated,
+)
 from footplate_daemon.runtimes.commandline import flags, replace_program
 from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, translate
-from footplate_daemon.runtimes.patterns import find_cause, find_progress, milestone, symptom
+from footplate_daemon.runtimes.patterns import (
+    find_cause,
+    find_progress,
+    milestone,
+    read_count,
+    read_gauge,
+    symptom,
+)
 
 EMBEDDED = "footplate_daemon.runtimes.embedded"
 SMALL_MODEL_BYTES = 256 * 1024**2
@@ -77,6 +93,18 @@ class LlamaCpp:
     def recognise(self, log: Sequence[str], exit_code: int | None) -> Cause | None:  # noqa: ARG002
         """Read the log alone: the exit code is 1 for everything."""
         return find_cause(SYMPTOMS, log)
+
+    def sleeping(self, plan: LaunchPlan) -> SleepCalls | None:  # noqa: ARG002
+        """None: it sleeps by itself when idle, and cannot be told to."""
+        return None
+
+    def load(self, metrics: str) -> Load:
+        """Read its own gauges."""
+        return Load(
+            read_gauge(metrics, "llamacpp:kv_cache_usage_ratio"),
+            read_count(metrics, "llamacpp:requests_processing"),
+            read_count(metrics, "llamacpp:requests_deferred"),
+        )
 
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
         """Rename vLLM's words; nothing has to be kept within the context, where an answer simply ends."""

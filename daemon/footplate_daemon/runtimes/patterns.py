@@ -64,5 +64,17 @@ def find_progress(table: Iterable[Milestone], line: str) -> Progress | None:
     return None
 
 
+def read_gauge(metrics: str, name: str) -> float | None:
+    """Give the value of a gauge in Prometheus text, summed over its labels; None if it is not there."""
+    found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.eE+-]+)$", metrics, re.MULTILINE)
+    return sum(map(float, found)) if found else None
+
+
+def read_count(metrics: str, name: str) -> int | None:
+    """Give the value of a gauge that counts."""
+    value = read_gauge(metrics, name)
+    return None if value is None else round(value)
+
+
 def _number(text: str) -> int | str:
     return int(text) if text.isdecimal() else text

@@ -7,10 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from footplate_daemon.errors import Unavailable
-from footplate_daemon.runtimes.base import Call, Cause, Launch, LaunchPlan, Progress, Translated
+from footplate_daemon.runtimes.base import (
+    Call,
+    Cause,
+    Launch,
+    LaunchPlan,
+    Load,
+    Progress,
+    SleepCalls,
+    Translated,
+)
 from footplate_daemon.runtimes.commandline import flags, replace_program
 from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, translate
-from footplate_daemon.runtimes.patterns import find_cause, find_progress, milestone, symptom
+from footplate_daemon.runtimes.patterns import (
+    find_cause,
+    find_progress,
+    milestone,
+    read_count,
+    read_gauge,
+    symptom,
+)
 
 COMMON_PLACES = (
     "~/.venvs/vllm",
@@ -92,6 +108,19 @@ class Vllm:
     def recognise(self, log: Sequence[str], exit_code: int | None) -> Cause | None:  # noqa: ARG002
         """Read the log alone: vLLM's exit code is 0 even when its engine was killed."""
         return find_cause(SYMPTOMS, log)
+
+    def sleeping(self, plan: LaunchPlan) -> SleepCalls | None:
+        """Sleep mode's level 1 (weights to RAM, KV cache dropped), where its routes are switched on."""
+        has_routes = plan.parameters.get("enable_sleep_mode") or plan.env.get("VLLM_SERVER_DEV_MODE") == "1"
+        return SleepCalls("/sleep?level=1", "/wake_up", "/is_sleeping") if has_routes else None
+
+    def load(self, metrics: str) -> Load:
+        """Read its own gauges."""
+        return Load(
+            read_gauge(metrics, "vllm:kv_cache_usage_perc"),
+            read_count(metrics, "vllm:num_requests_running"),
+            read_count(metrics, "vllm:num_requests_waiting"),
+        )
 
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:
         """Rename llama.cpp's words, and keep max_tokens within the context, beyond which vLLM refuses."""

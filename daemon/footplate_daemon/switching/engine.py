@@ -15,7 +15,7 @@ from pathlib import Path
 
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import EngineFailed, FootplateError
-from footplate_daemon.runtimes.base import LaunchPlan, Runtime
+from footplate_daemon.runtimes.base import LaunchPlan, Load, Runtime
 from footplate_daemon.supervisord import EngineRecord, Program, Supervisord
 from footplate_daemon.switching.machine import Target
 from footplate_daemon.switching.probe import Address
@@ -54,6 +54,7 @@ class Engine:
     fraction: float | None = None
     memory_bytes: int | None = None
     """What its processes held when it was last measured."""
+    load: Load = field(default_factory=Load)
     record: EngineRecord | None = None
     changed: Callable[[], None] = lambda: None
     """Called after each change that a client may want to see."""
@@ -120,6 +121,11 @@ class Engine:
     def progressed(self) -> None:
         """Note that it said something to a request."""
         self.progressed_at = time.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long it has said nothing to its requests."""
+        return time.monotonic() - self.progressed_at
 
     def log(self, line_count: int = LOG_LINES) -> list[str]:
         """Give the last lines that this attempt has written."""

@@ -1,0 +1,97 @@
+"""A request's hold on an engine, and what a request is told that gets none or loses it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from footplate_daemon.catalog import Variant
+from footplate_daemon.errors import Busy, EngineFailed, FootplateError, Unavailable
+from footplate_daemon.switching.engine import engine_name
+from footplate_daemon.switching.machine import Grant, Refusal, Refuse
+from footplate_daemon.switching.probe import Address
+from footplate_daemon.wire import Diagnosis
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A request's hold on an engine: as long as it lasts, the engine is not stopped in good order."""
+
+    variant: Variant
+    address: Address
+    attempt: int
+    context: int | None
+    """Longest prompt plus answer that it was started with, in tokens; None where the runtime decided."""
+    queue_seconds: float
+    switch_seconds: float
+    """The part of the queue time during which the variant was being switched to."""
+    progressed: Callable[[], None]
+    """To be called whenever the engine says something: an engine that is silent for long is probed."""
+
+
+@dataclass
+class Ticket:
+    """A request, from when it asks for an engine to when it ends."""
+
+    granted: "asyncio.Future[Grant]"
+    task: "asyncio.Task[object]"
+    asked_at: float
+    is_cut: bool = False
+    diagnosis: Diagnosis | None = None
+
+    def grant(self, grant: Grant) -> None:
+        """Let the request go on."""
+        if not self.granted.done():
+            self.granted.set_result(grant)
+
+    def refuse(self, error: FootplateError) -> None:
+        """Tell the request why it does not."""
+        if not self.granted.done():
+            self.granted.set_exception(error)
+
+    def cut(self, diagnosis: Diagnosis | None) -> None:
+        """Take the engine away from the request, wherever its task is."""
+        self.is_cut, self.diagnosis = True, diagnosis
+        self.task.cancel()
+
+
+def lost(variant: str, diagnosis: Diagnosis | None) -> EngineFailed:
+    """Give the error of a request whose engine was stopped, or died with this diagnosis."""
+    if diagnosis is None:
+        return EngineFailed(
+            f"{variant} was stopped while it answered.",
+            hint="Ask again: the request waits until an engine is ready.",
+            retry_after=1,
+        )
+    return EngineFailed(
+        f"{variant} died while it answered: {diagnosis.cause}",
+        hint="Ask again: it is being restarted.",
+        retry_after=2,
+        details={"diagnosis": diagnosis.model_dump(mode="json")},
+    )
+
+
+def refusal(refuse: Refuse) -> FootplateError:
+    """Give the error of a request that gets no engine."""
+    variant = refuse.variant
+    match refuse.refusal:
+        case Refusal.QUEUE_FULL:
+            return Busy("Too many requests wait for an engine.", hint="Try again later.", retry_after=5)
+        case Refusal.NOT_ACTIVE:
+            return Unavailable(
+                f"{variant} is not active and requests do not switch (auto_switch = false).",
+                hint=f"Run: footplate switch {variant}",
+            )
+        case Refusal.PINNED:
+            return Unavailable(
+                f"{variant} would evict a pinned engine.", hint=f"Run: footplate switch {variant}"
+            )
+        case Refusal.STOPPED:
+            return Unavailable(f"{variant} was stopped.", hint=f"Run: footplate switch {variant}")
+        case Refusal.FAILED:
+            diagnosis = refuse.diagnosis
+            remedies = "; ".join(remedy.title for remedy in diagnosis.remedies) if diagnosis else ""
+            return EngineFailed(
+                f"{variant} does not start: {diagnosis.cause if diagnosis else 'unknown'}",
+                hint=remedies or f"See: footplate logs {engine_name(variant)}",
+                details={"diagnosis": diagnosis.model_dump(mode="json")} if diagnosis else None,
+            )
