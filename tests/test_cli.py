@@ -295,7 +295,7 @@ def test_the_shell_is_told_our_verbs(home: Paths) -> None:
     completed = subprocess.run(
         [sys.executable, "-m", "footplate_tui"],
         env=environment(home)
-        | {"_FOOTPLATE_COMPLETE": "bash_complete", "COMP_WORDS": "footplate st", "COMP_CWORD": "1"},
+        | {"_FOOTPLATE_COMPLETE": "bash_complete", "COMP_WORDS": "footplate stat", "COMP_CWORD": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate_daemon import __version__, guide, lifecycle, listing, settings, weights
-from footplate_daemon.catalog import Catalog, diff, runtime_of
+from footplate_daemon.catalog import Catalog, Variant, diff, runtime_of
 from footplate_daemon.errors import FootplateError
 from footplate_daemon.events import Topic
 from footplate_daemon.explain import explain
@@ -88,7 +88,8 @@ class Daemon:
     ledger: Ledger
     gpus: NvmlThread
     sampler: Sampler
-    runtimes: Mapping[str, Runtime]
+    runtimes: dict[str, Runtime]
+    """Shared with all who start engines or ask them: a changed configuration replaces its entries."""
     openai: OpenAIFace
     config_errors: tuple[str, ...] = ()
 
@@ -113,6 +114,7 @@ class Daemon:
             self.switcher.topic.changed()
             raise
         self.config_errors = ()
+        self.runtimes.update(build_runtimes(new, self.environment))
         listed = build_catalog(new, self.paths, self.runtimes)
         changes = diff(self.catalog, listed)
         altered = frozenset({*changes.added, *changes.removed, *changes.altered})
@@ -133,16 +135,24 @@ class Daemon:
         """List the catalog."""
         return await listing.models(self.catalog, self.switcher, self.switches, self.hf_cache)
 
-    def explain(self, name: str, runtime: str | None, preset: str | None) -> Explanation:
+    async def explain(self, name: str, runtime: str | None, preset: str | None) -> Explanation:
         """Say what would be started for a model."""
-        variant = self.catalog.resolve(name, runtime)
-        found = weights.on_disk(variant.weights, self.hf_cache)
+        variant = await self.find(name, runtime)
+        found = await asyncio.to_thread(weights.on_disk, variant.weights, self.hf_cache)
         return explain(variant, preset, runtime_of(variant, self.runtimes), weights_at=found.path)
+
+    async def find(self, name: str | None, runtime: str | None) -> Variant:
+        """Give the variant that is meant by a model, a variant, or a runtime alone: the last used on it."""
+        if name in self.runtimes:
+            name, runtime = None, name
+        if name is None and runtime is not None:
+            return self.catalog.on(runtime, last_used=await self.switcher.last_used(runtime))
+        active = self.switcher.active or self.switcher.wanted
+        return self.catalog.resolve(name or "", runtime, last_used=(active,) if active else ())
 
     async def plan(self, name: str, runtime: str | None, preset: str | None, context: int | None) -> Plan:
         """Say what a switch would do."""
-        active = self.switcher.active
-        variant = self.catalog.resolve(name, runtime, last_used=(active,) if active else ())
+        variant = await self.find(name, runtime)
         variant.preset(preset)
         return await self.switcher.plan(Target(variant.name, preset, context))
 
@@ -255,7 +265,7 @@ def _control_parts(daemon: Daemon) -> ControlParts:
     return ControlParts(
         identity=daemon.identity,
         status=status,
-        catalog=lambda: daemon.catalog,
+        find=daemon.find,
         models=daemon.models,
         explain=daemon.explain,
         plan=daemon.plan,

@@ -219,6 +219,7 @@ class RuntimeWish(Wish):
     runtime: str
     model: str | None = None
     preset: str | None = None
+    context: int | None = Field(default=None, ge=1)
 
 
 class Plan(Shape):

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from footplate_daemon import __version__, errors, wire
-from footplate_daemon.catalog import Catalog
+from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import Conflict, FootplateError, Invalid, NotFound
 from footplate_daemon.events import Topic
 from footplate_daemon.gpu.sampler import Sampler
@@ -42,9 +42,9 @@ class ControlParts:
 
     identity: wire.Identity
     status: Topic[wire.Status]
-    catalog: Callable[[], Catalog]
+    find: Callable[[str | None, str | None], Awaitable[Variant]]
     models: Callable[[], Awaitable[list[wire.ModelInfo]]]
-    explain: Callable[[str, str | None, str | None], wire.Explanation]
+    explain: Callable[[str, str | None, str | None], Awaitable[wire.Explanation]]
     plan: Callable[[str, str | None, str | None, int | None], Awaitable[wire.Plan]]
     config: Callable[[], dict[str, Any]]
     reload: Callable[[], Awaitable[wire.Status]]
@@ -107,11 +107,11 @@ def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
 
     @app.get("/api/v1/models/{name:path}/explain")
     async def explain(name: str, runtime: str | None = None, preset: str | None = None) -> wire.Explanation:
-        return await asyncio.to_thread(parts.explain, name, runtime, preset)
+        return await parts.explain(name, runtime, preset)
 
     @app.post("/api/v1/models/activate", status_code=202)
     async def activate(wish: wire.SwitchWish, wait: bool = False) -> wire.Switch:
-        variant = parts.catalog().resolve(wish.name, wish.runtime, last_used=_last_used(switcher))
+        variant = await parts.find(wish.name, wish.runtime)
         variant.preset(wish.preset)
         return await _switch(switcher, Target(variant.name, wish.preset, wish.context), wait=wait)
 
@@ -121,13 +121,9 @@ def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
 
     @app.post("/api/v1/system/llm-servers/active", status_code=202)
     async def activate_runtime(wish: wire.RuntimeWish, wait: bool = False) -> wire.Switch:
-        catalog = parts.catalog()
-        if wish.model is not None:
-            variant = catalog.resolve(wish.model, wish.runtime, last_used=_last_used(switcher))
-        else:
-            variant = catalog.on(wish.runtime, last_used=await switcher.last_used(wish.runtime))
+        variant = await parts.find(wish.model, wish.runtime)
         variant.preset(wish.preset)
-        return await _switch(switcher, Target(variant.name, wish.preset), wait=wait)
+        return await _switch(switcher, Target(variant.name, wish.preset, wish.context), wait=wait)
 
     @app.post("/api/v1/system/llm-servers/{engine:path}/stop")
     async def stop(engine: str) -> wire.Status:
@@ -155,7 +151,10 @@ def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
 
     @app.get("/api/v1/switches")
     async def switches(limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> dict[str, list[wire.Switch]]:
-        return {"switches": await parts.switches.list(limit)}
+        ended = await parts.switches.list(limit)
+        last = switcher.last_switch()
+        running = [last] if last is not None and last.outcome == "running" else []
+        return {"switches": [*running, *ended][:limit]}
 
     @app.get("/api/v1/switches/{switch_id}")
     async def switch(switch_id: int) -> wire.Switch:
@@ -217,10 +216,6 @@ async def _switch(
     await switcher.adopted.wait()
     switch = switcher.wish(target, reason)
     return await switcher.ended(switch.id) if wait else switch
-
-
-def _last_used(switcher: Switcher) -> tuple[str, ...]:
-    return tuple(name for name in (switcher.active, switcher.wanted) if name)
 
 
 def _remedied(failed: wire.Switch, number: int) -> Target:

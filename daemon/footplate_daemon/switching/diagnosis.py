@@ -251,6 +251,8 @@ SECRETS = (
     (re.compile(r"(://)[^/\s:@]+:[^/\s@]+@"), r"\1…@"),
 )
 
+_PREFIX = re.compile(r"^[\d.]+ [EWI] ")
+"""llama.cpp's time and level."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ERROR = re.compile(r"\b\w*(?:Error|Exception)\b:|\berror:|\bfatal\b|\bpanick?ed\b|^[\d.]+ E ", re.IGNORECASE)
 _HARMLESS = re.compile(r"\b(?:WARNING|INFO|DEBUG)\b|\bFutureWarning\b|\bwarning:|^[\d.]+ [WI] ")
@@ -328,7 +330,7 @@ def _clean(line: str) -> str:
 
 
 def _shorten(line: str) -> str:
-    line = line.strip()
+    line = _PREFIX.sub("", line.strip())
     return line if len(line) <= EVIDENCE_CHARACTERS else f"{line[:EVIDENCE_CHARACTERS]}…"
 
 

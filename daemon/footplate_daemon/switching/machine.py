@@ -106,6 +106,7 @@ class Breaker:
     failures: int
     retry_at: float
     diagnosis: Diagnosis
+    failed_at: float
     at_start: bool
     """It failed to start (requests are refused at once), rather than died while serving (they wait)."""
 
@@ -756,7 +757,7 @@ class _Course:
         failures = (before.failures if before else 0) + 1
         back_off = self.state.rules.back_off
         pause = back_off[min(failures, len(back_off)) - 1] if back_off else 0.0
-        breaker = Breaker(failures, self.now + pause, diagnosis, at_start)
+        breaker = Breaker(failures, self.now + pause, diagnosis, self.now, at_start)
         self._change(breakers={**self.state.breakers, variant: breaker})
 
     def _forgive(self, variant: str) -> None:

@@ -1,4 +1,4 @@
-"""The switcher's state as clients see it. Pure."""
+"""The switcher's state as clients see it; decides nothing."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -68,7 +68,7 @@ def _failed(variant: Variant, breaker: Breaker) -> EngineShape:
         variant=variant.name,
         model=variant.model,
         state=EngineState.FAILED,
-        since=time.time(),
+        since=time.time() - (time.monotonic() - breaker.failed_at),
         restarts=breaker.failures,
         diagnosis=breaker.diagnosis,
     )

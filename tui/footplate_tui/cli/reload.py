@@ -46,7 +46,7 @@ def reload(*, as_json: bool) -> int:
 def lines(changed: Flat, status: wire.Status) -> Iterator[str]:
     """Give what a reload has changed as a person reads it."""
     yield "The configuration is in force." if changed else "The configuration is in force; no key changed."
-    yield from (f"  {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in changed.items())
+    yield from (f"  {_said(key, value)}" for key, value in changed.items())
     yield from (f"! {problem}" for problem in status.config_errors)
 
 
@@ -54,8 +54,13 @@ def changes(before: Flat, now: Flat) -> Iterator[tuple[str, Any]]:
     """Give each key whose value is another one now, dotted, with that value; None for one that is gone."""
     old, new = dict(_flat(before)), dict(_flat(now))
     for key in dict.fromkeys([*new, *old]):
-        if old.get(key) != new.get(key):
+        is_new_and_empty = key not in old and not new[key]
+        if old.get(key) != new.get(key) and not is_new_and_empty:
             yield key, new.get(key)
+
+
+def _said(key: str, value: Any) -> str:
+    return f"{key} is no longer set" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}"
 
 
 async def _reload() -> tuple[Flat, Flat, wire.Status]:

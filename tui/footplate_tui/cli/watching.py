@@ -113,7 +113,14 @@ def drawing(switch: wire.Switch, now: float) -> RenderableType:
     row.add_column()
     row.add_column(no_wrap=True)
     fraction = switch.fraction
-    bar = ProgressBar(total=1.0, completed=fraction or 0.0, width=24, pulse=fraction is None)
+    bar = ProgressBar(
+        total=1.0,
+        completed=fraction or 0.0,
+        width=24,
+        pulse=fraction is None,
+        complete_style="cyan",
+        pulse_style="cyan",
+    )
     row.add_row(Text(switch.variant, style="bold"), bar, Text(_figures(switch, now)))
     newest = one_line(switch.log_tail[-1]) if switch.log_tail else ""
     return Group(row, Text(f"  {newest}", style="dim", no_wrap=True, overflow="ellipsis"))
