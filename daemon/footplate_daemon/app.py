@@ -25,8 +25,11 @@ from footplate_daemon.http.control import ControlParts, control_app
 from footplate_daemon.http.listeners import Faces, bind_unix, server
 from footplate_daemon.http.openai import OpenAIFace
 from footplate_daemon.mistakes import ConfigErrors
-from footplate_daemon.runtimes.base import Runtime
+from footplate_daemon.runtimes.base import Host, Runtime
 from footplate_daemon.runtimes.llamacpp import LlamaCpp
+from footplate_daemon.runtimes.ollama import Ollama
+from footplate_daemon.runtimes.remote import Remote
+from footplate_daemon.runtimes.transformers import Transformers
 from footplate_daemon.runtimes.vllm import Vllm
 from footplate_daemon.settings import Paths, Settings
 from footplate_daemon.store.database import Database
@@ -35,6 +38,7 @@ from footplate_daemon.store.sessions import SessionStore
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.store.wanted import WantedStore
 from footplate_daemon.supervisord import Supervisord
+from footplate_daemon.switching import probe
 from footplate_daemon.switching.engines import Limits, Parts
 from footplate_daemon.switching.machine import Room, Rules, Target
 from footplate_daemon.switching.switcher import Switcher
@@ -90,6 +94,7 @@ class Daemon:
     sampler: Sampler
     runtimes: dict[str, Runtime]
     """Shared with all who start engines or ask them: a changed configuration replaces its entries."""
+    hosts: dict[str, Host]
     openai: OpenAIFace
     config_errors: tuple[str, ...] = ()
 
@@ -100,6 +105,7 @@ class Daemon:
             active=self.switcher.active,
             wanted=self.switcher.wanted,
             engines=self.switcher.engines(),
+            services=self.switcher.services.shapes(),
             queue=self.switcher.queue(),
             switch=self.switcher.last_switch(),
             config_errors=(*self.catalog.problems, *self.config_errors),
@@ -114,13 +120,15 @@ class Daemon:
             self.switcher.topic.changed()
             raise
         self.config_errors = ()
-        self.runtimes.update(build_runtimes(new, self.environment))
+        runtimes, hosts = build_runtimes(new, self.environment)
+        self.runtimes.update(runtimes)
+        self.hosts.update(hosts)
         listed = build_catalog(new, self.paths, self.runtimes)
         changes = diff(self.catalog, listed)
         altered = frozenset({*changes.added, *changes.removed, *changes.altered})
         self.settings, self.catalog, self.gateway.catalog = new, listed, listed
         self.openai.body_limit = new.gateway.max_body_mib * 1024 * 1024
-        await self.switcher.take_up(listed, rules(new, listed), limits(new), altered)
+        await self.switcher.take_up(listed, rules(new, listed), limits(new), services(new), altered)
         logger.info("configuration is taken up", extra={"altered": sorted(altered)})
         return self.status()
 
@@ -200,12 +208,26 @@ def limits(configuration: Settings) -> Limits:
     )
 
 
-def build_runtimes(configuration: Settings, environment: Mapping[str, str]) -> dict[str, Runtime]:
-    """Make every kind of inference server that this Footplate knows."""
-    return {
-        "llamacpp": LlamaCpp(configuration.runtimes.llamacpp.program, environment=environment),
-        "vllm": Vllm(configuration.runtimes.vllm.program, environment=environment),
+def services(configuration: Settings) -> tuple[str, ...]:
+    """Give the variants that are always on."""
+    wanted = configuration.services
+    return tuple(dict.fromkeys(name for name in (wanted.embedding, wanted.reranker) if name))
+
+
+def build_runtimes(
+    configuration: Settings, environment: Mapping[str, str]
+) -> tuple[dict[str, Runtime], dict[str, Host]]:
+    """Make every kind of inference server that this Footplate knows, and name those that are hosts."""
+    programs = configuration.runtimes
+    ollama = Ollama(programs.ollama.program, environment=environment, ask=probe.ask)
+    runtimes: dict[str, Runtime] = {
+        "llamacpp": LlamaCpp(programs.llamacpp.program, environment=environment),
+        "vllm": Vllm(programs.vllm.program, environment=environment),
+        "ollama": ollama,
+        "remote": Remote(),
+        "transformers": Transformers(programs.transformers.program, environment=environment),
     }
+    return runtimes, {"ollama": ollama}
 
 
 async def _wire(
@@ -216,7 +238,7 @@ async def _wire(
     cut = await sessions.cut_unfinished(time.time())
     await switches.cut_unfinished(time.time())
     await exchanges.cut_unfinished()
-    runtimes = build_runtimes(configuration, environment)
+    runtimes, hosts = build_runtimes(configuration, environment)
     listed = build_catalog(configuration, paths, runtimes)
     gpus = NvmlThread()
     ledger = Ledger(exchanges)
@@ -228,6 +250,7 @@ async def _wire(
             runtimes,
             switches,
             Memory(gpus, lambda: switcher.leaders()),  # noqa: PLW0108 - the switcher comes after
+            hosts,
             settings.hf_cache_dir(environment),
         ),
         WantedStore(database),
@@ -235,6 +258,7 @@ async def _wire(
         rules(configuration, listed),
         limits(configuration),
         restore=configuration.switching.restore,
+        services=services(configuration),
     )
     gateway = Gateway(switcher, listed, runtimes, ledger)
     identity = Identity(version=__version__, pid=os.getpid(), started_at=time.time())
@@ -253,6 +277,7 @@ async def _wire(
         gpus=gpus,
         sampler=Sampler(gpus, switcher.leaders),
         runtimes=runtimes,
+        hosts=hosts,
         openai=OpenAIFace(gateway, configuration.gateway.max_body_mib * 1024 * 1024, identity.started_at),
     )
     logger.info("started", extra={"version": __version__, "turns_cut": cut})

@@ -38,6 +38,15 @@ class Preset:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A server on another machine, or one that somebody else runs here."""
+
+    url: str
+    """Without `/v1` and trailing slash."""
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True)
 class Variant:
     """A model on one runtime: what one switches to."""
 
@@ -65,6 +74,8 @@ class Variant:
     mmproj: Path | None = None
     pinned: bool = False
     demonstration: bool = False
+    elsewhere: Elsewhere | None = None
+    """Set for a remote: nothing is started for it, and it needs no memory here."""
 
     def preset(self, name: str | None = None) -> Preset | None:
         """Give the preset of this name, or the default one; raise `NotFound` naming those that there are."""
@@ -307,6 +318,8 @@ def _written_variant(
     found: Sequence[Found],
 ) -> Variant:
     table = settings.models[model].variants()[runtime]
+    if isinstance(table, written.RemoteTable):
+        return _remote_variant(model, table, settings)
     is_guide = model == "guide" and settings.catalog.guide
     beside = {entry.name: entry for entry in found if entry.runtime == _loader(runtime)}
     here = beside.get(table.weights or model)
@@ -341,6 +354,20 @@ def _written_variant(
         mmproj=mmproj,
         pinned=table.pinned,
         demonstration=is_guide,
+    )
+
+
+def _remote_variant(model: str, table: written.RemoteTable, settings: Settings) -> Variant:
+    return Variant(
+        name=f"remote/{model}",
+        runtime="remote",
+        model=model,
+        weights=Weights("elsewhere", table.url),
+        served_name=table.served_name or model,
+        profile=_profile(settings, settings.models[model].profile, table.profile),
+        capabilities=table.capabilities or ("chat",),
+        context=table.context,
+        elsewhere=Elsewhere(table.url, Path(table.key_file) if table.key_file else None),
     )
 
 
@@ -423,7 +450,8 @@ def _ready_made_name(name: str) -> str | None:
         whole = {model, *(f"{runtime}/{model}" for runtime in variants)}
         if name.lower() in whole:
             return name.lower()
-        if name.lower() in {str(variant.weights).lower() for variant in variants.values()}:
+        tables = [each for each in variants.values() if isinstance(each, written.VariantTable)]
+        if name.lower() in {str(each.weights).lower() for each in tables}:
             return model
     return None
 

@@ -126,7 +126,7 @@ def _make_folder(folder: Path, mode: int) -> None:
         ) from error
 
 
-RuntimeName = Literal["vllm", "llamacpp", "ollama", "transformers"]
+RuntimeName = Literal["vllm", "llamacpp", "ollama", "transformers", "remote"]
 RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 """The kinds of inference server that the configuration knows, the preferred one first."""
 
@@ -223,6 +223,12 @@ def _words(value: Any) -> Any:
 
 def _home_expanded(value: str) -> str:
     return os.path.expanduser(value)  # noqa: PTH111  # a repository's name must not become a Path
+
+
+def _server_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", value):
+        raise _refuse(f"{value!r} is no server's address", 'Write it like "https://gpu.example:8000/v1".')
+    return value.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def _layers(value: Any) -> Any:
@@ -480,6 +486,23 @@ class TransformersTable(VariantTable):
     """A model on transformers."""
 
 
+class RemoteTable(Table):
+    """A model on a server elsewhere that speaks OpenAI's API; nothing is started for it."""
+
+    url: Annotated[str, AfterValidator(_server_url)]
+    """Where it answers, up to `/v1`: `"https://gpu.example:8000/v1"`."""
+    key_file: PathText | None = None
+    """A file that holds the server's API key and nothing else."""
+    served_name: str | None = None
+    """The name under which the server lists the model; else the model's name."""
+    context: int | None = Field(default=None, ge=1)
+    """Longest prompt and answer together, in tokens, where it is known."""
+    profile: ProfileWish | None = None
+    """A profile's name or a table of generation parameters; goes over the model's."""
+    capabilities: Annotated[tuple[Capability, ...], Field(strict=False)] | None = None
+    """What it can do; else `["chat"]`."""
+
+
 class ModelTable(Table):
     """What a user picks, with one table for each runtime that can serve it."""
 
@@ -493,8 +516,9 @@ class ModelTable(Table):
     llamacpp: LlamacppTable | None = None
     ollama: OllamaTable | None = None
     transformers: TransformersTable | None = None
+    remote: RemoteTable | None = None
 
-    def variants(self) -> dict[RuntimeName, VariantTable]:
+    def variants(self) -> dict[RuntimeName, VariantTable | RemoteTable]:
         """Its variants by runtime, the preferred one first."""
         tables = {runtime: getattr(self, runtime) for runtime in RUNTIMES}
         return {runtime: table for runtime, table in tables.items() if table is not None}
@@ -511,6 +535,15 @@ class Listing(Table):
     """More folders to look for models in, beside the models folder."""
 
 
+class Services(Table):
+    """Models that are always on beside the chat engine, and never stopped for it."""
+
+    embedding: str | None = None
+    """The variant that answers `/v1/embeddings`, e.g. `"llamacpp/my-embedder"`."""
+    reranker: str | None = None
+    """The variant that answers `/v1/rerank`."""
+
+
 class Settings(Table):
     """The effective configuration: what the operator wrote over what comes with Footplate."""
 
@@ -524,6 +557,7 @@ class Settings(Table):
     presets: Presets = Field(default_factory=Presets)
     models: dict[str, ModelTable] = {}
     """Models by name."""
+    services: Services = Services()
 
     @model_validator(mode="before")
     @classmethod
@@ -607,7 +641,13 @@ class _Dangling:
 
 def _dangling(data: dict[str, Any]) -> list[_Dangling]:
     """Find names that lead nowhere; tables of a wrong shape are left to the shape's own mistakes."""
-    return [*_dangling_includes(data), *_dangling_models(data), *_dangling_presets(data), *_taken_names(data)]
+    return [
+        *_dangling_includes(data),
+        *_dangling_models(data),
+        *_dangling_presets(data),
+        *_dangling_services(data),
+        *_taken_names(data),
+    ]
 
 
 def _dangling_includes(data: dict[str, Any]) -> Iterator[_Dangling]:
@@ -648,6 +688,19 @@ def _dangling_presets(data: dict[str, Any]) -> Iterator[_Dangling]:
     for runtime in RUNTIMES:
         preset = _table(_table(data, "runtimes"), runtime).get("preset")
         yield from _dangling_preset(("runtimes", runtime, "preset"), preset, data, runtime)
+
+
+def _dangling_services(data: dict[str, Any]) -> Iterator[_Dangling]:
+    variants = [
+        f"{runtime}/{name}"
+        for name, model in _tables(data, "models")
+        for runtime in RUNTIMES
+        if runtime in model
+    ]
+    for service, variant in _table(data, "services").items():
+        if isinstance(variant, str) and variant not in variants:
+            remedy = mistakes.suggestion(variant, variants, kind="variants")
+            yield _Dangling(("services", service), f'There is no variant "{variant}".', remedy)
 
 
 def _dangling_profile(place: Place, name: Any, profiles: Mapping[str, Any]) -> Iterator[_Dangling]:

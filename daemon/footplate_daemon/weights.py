@@ -19,8 +19,8 @@ FOLDER_DEPTH = 3
 class Weights:
     """What an engine loads."""
 
-    kind: Literal["path", "repo", "name"]
-    """A file or folder here, a Hugging Face repository, or a name that only the runtime knows."""
+    kind: Literal["path", "repo", "name", "elsewhere"]
+    """A file or folder here, a repository, a name that only the runtime knows, or on another machine."""
     location: str
     """An absolute path, `org/name` (for GGUF with its quantization: `org/name:Q4_K_M`), or the name."""
 
@@ -71,7 +71,7 @@ def find(folders: Iterable[Path]) -> tuple[Found, ...]:
 def on_disk(weights: Weights, hf_cache: Path) -> OnDisk:
     """Say whether the weights are here, whole, and how big they are."""
     match weights.kind:
-        case "name":
+        case "name" | "elsewhere":
             return OnDisk(present=None)
         case "path":
             return _path_on_disk(Path(weights.location))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,7 +55,7 @@ class Client:
 
 
 @asynccontextmanager
-async def engine(serve: Serve, **settings: int) -> AsyncIterator[Upstream]:
+async def engine(serve: Serve, **settings: Any) -> AsyncIterator[Upstream]:
     count = 0
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -28,16 +28,26 @@ def reshape(status: int, body: bytes, variant: str) -> tuple[int, dict[str, Any]
 
 def _said(body: bytes) -> dict[str, Any]:
     """Give what there is to know in an error's body, as the fields of OpenAI's error object."""
-    try:
-        content = json.loads(body)
-    except ValueError:
+    content = _json(body)
+    if content is None:
         return {"message": body.decode(errors="replace").strip()[:DETAIL_LIMIT]}
     if not isinstance(content, dict):
         return {"message": json.dumps(content)[:DETAIL_LIMIT]}
     error = content.get("error", content.get("detail", content))
     if isinstance(error, dict):
         return error
-    return {"message": error if isinstance(error, str) else json.dumps(error)[:DETAIL_LIMIT]}
+    if not isinstance(error, str):
+        return {"message": json.dumps(error)[:DETAIL_LIMIT]}
+    # Ollama passes the body of its model's process on as a text.
+    is_wrapped = isinstance(_json(error), dict)
+    return _said(error.encode(errors="replace")) if is_wrapped else {"message": error}
+
+
+def _json(text: bytes | str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 _HINTS: tuple[tuple[tuple[str, ...], int | None, str], ...] = (
@@ -50,6 +60,16 @@ _HINTS: tuple[tuple[tuple[str, ...], int | None, str], ...] = (
         ("image input is not supported", "is not a multimodal model"),
         400,
         "This model reads text only; choose one with vision: footplate models",
+    ),
+    (
+        ("does not support thinking",),
+        None,
+        'Set reasoning = "none" in the profile, or choose another model: footplate models',
+    ),
+    (
+        ("does not support tools",),
+        None,
+        "Send the request without tools, or choose another model: footplate models",
     ),
     (
         ("does not support embeddings", "does not support reranking"),

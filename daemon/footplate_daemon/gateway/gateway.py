@@ -36,6 +36,8 @@ class Ask:
     request_id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex}")
     client: str | None = None
     interactive: bool = True
+    capability: str | None = None
+    """What a variant must be able to do to answer it, where that is not chat."""
 
     @property
     def model(self) -> str | None:
@@ -148,6 +150,15 @@ class Gateway:
         self._ledger = ledger
         self._upstreams: dict[int, Upstream] = {}
 
+    def resolve_for(self, ask: Ask) -> Variant:
+        """Give the variant for a request: one that names no model goes to the service for its path."""
+        if ask.model is None and ask.capability is not None:
+            for name in self._switcher.services.variants:
+                variant = self.catalog.variants.get(name)
+                if variant is not None and ask.capability in variant.capabilities:
+                    return variant
+        return self.resolve(ask.model)
+
     def resolve(self, model: str | None) -> Variant:
         """Give the variant that answers for a model name; None means whatever is active or wanted.
 
@@ -173,12 +184,18 @@ class Gateway:
         outcome: Outcome = "failed"
         error: str | None = None
         try:
-            variant = self.resolve(ask.model)
+            variant = self.resolve_for(ask)
             async with self._switcher.lease(
                 variant.name, interactive=ask.interactive, waiting=waiting
             ) as lease:
                 runtime = runtime_of(variant, self._runtimes)
-                call = runtime.call(ask.path, _filled(ask.body, variant), variant.served_name, lease.context)
+                call = runtime.call(
+                    ask.path,
+                    _filled(ask.body, variant),
+                    variant.served_name,
+                    lease.context,
+                    lease.parameters,
+                )
                 async with await self._send(ask, call, lease) as response:
                     answering = Answering(ask, lease, response, call, asked_at)
                     yield answering
@@ -211,7 +228,14 @@ class Gateway:
         upstream = self._upstreams.get(lease.attempt)
         if upstream is None:
             address = lease.address
-            upstream = Upstream(address.host, address.port, api_key=address.api_key, name=lease.variant.name)
+            upstream = Upstream(
+                address.host,
+                address.port,
+                api_key=address.api_key,
+                name=lease.variant.name,
+                tls=address.tls,
+                base_path=address.base_path,
+            )
             gone = [attempt for attempt in self._upstreams if not self._switcher.is_running(attempt)]
             self._upstreams[lease.attempt] = upstream
             for attempt in gone:

@@ -46,6 +46,8 @@ class Upstream:
         *,
         api_key: str | None = None,
         name: str | None = None,
+        tls: bool = False,
+        base_path: str = "",
         max_idle: int = MAX_IDLE,
         connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
@@ -56,6 +58,8 @@ class Upstream:
         self._own_headers = f"host: {_authority(host, port)}\r\n".encode()
         if api_key is not None:
             self._own_headers += b"authorization: Bearer %b\r\n" % api_key.encode()
+        self._tls = tls
+        self._base_path = base_path
         self._max_idle = max_idle
         self._connect_seconds = connect_seconds
         self._idle: list[_Connection] = []
@@ -80,7 +84,7 @@ class Upstream:
         Raise `Unavailable` if nobody answers there, `TimedOut`, `Invalid`, and `EngineFailed` for every
         answer that is none.
         """
-        request = _Request(method, path, headers, body, self._own_headers)
+        request = _Request(method, self._base_path + path, headers, body, self._own_headers)
         connection = self._take_idle() if request.is_replayable else None
         if connection is not None:
             response = await self._ask(connection, request, first_byte_seconds)
@@ -133,7 +137,7 @@ class Upstream:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self, loop), self._host, self._port
+                    lambda: _Connection(self, loop), self._host, self._port, ssl=self._tls or None
                 )
         except TimeoutError as error:
             raise TimedOut(

@@ -13,7 +13,7 @@ import uvicorn
 
 from footplate_daemon.errors import Conflict, Unavailable
 from footplate_daemon.http.answers import App, Receive, Scope, Send
-from footplate_daemon.http.openai import OpenAIFace
+from footplate_daemon.http.openai import OpenAIFace, is_for_gateway
 
 BACKLOG = 1024
 GOODBYE_SECONDS = 2
@@ -41,7 +41,7 @@ class Faces:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request with the face that it is for."""
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+        if scope["type"] == "http" and is_for_gateway(scope["path"]):
             await self._openai(scope, receive, send)
         else:
             await self._control(scope, receive, send)

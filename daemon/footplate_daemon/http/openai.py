@@ -42,9 +42,20 @@ PASSED_THROUGH = {
     "/v1/chat/completions": "messages",
     "/v1/completions": "prompt",
     "/v1/embeddings": "input",
+    "/v1/rerank": "query",
+    "/rerank": "query",
+    "/v1/score": "text_1",
+    "/score": "text_1",
 }
 """What engines answer themselves, with the field that a request must have."""
+SERVED_BY = {"/v1/embeddings": "embedding", "/v1/rerank": "rerank", "/rerank": "rerank"}
+"""The capability that answers a path when no model is named."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+def is_for_gateway(path: str) -> bool:
+    """Say whether the gateway answers this path, and not control."""
+    return path.startswith("/v1/") or path in PASSED_THROUGH
 
 
 class OpenAIFace:
@@ -178,7 +189,7 @@ def _checked(path: str, body: dict[str, Any], request_id: str) -> Ask:
         raise Invalid(f"`{field}` is missing.", param=field, hint=f"POST {path} needs `{field}`.")
     if field == "messages":
         _check_messages(body[field])
-    return Ask(path, body, request_id=request_id)
+    return Ask(path, body, request_id=request_id, capability=SERVED_BY.get(path))
 
 
 def _check_messages(messages: object) -> None:

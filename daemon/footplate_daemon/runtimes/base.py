@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from footplate_daemon.processes import ProcessId
 from footplate_daemon.wire import Remedy
 
 
@@ -172,5 +173,36 @@ class Runtime(Protocol):
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:
         """Say what this runtime makes of OpenAI generation parameters, when launched with that context."""
 
-    def call(self, path: str, body: Mapping[str, Any], served_name: str, context: int | None = None) -> Call:
-        """Give an OpenAI request as this runtime takes it; raise `errors.Invalid` for what it cannot take."""
+    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:
+        """Give path and body of the smallest request that makes an engine generate: one token."""
+
+    def call(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        served_name: str,
+        context: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Call:
+        """Give an OpenAI request as this runtime takes it; raise `errors.Invalid` for what it cannot take.
+
+        `context` and `parameters` are those of the launch: some runtimes want them again with each request.
+        """
+
+
+class Host(Protocol):
+    """A runtime whose one process holds many models, each loaded and unloaded by request."""
+
+    def is_up(self, answer: Any) -> bool:
+        """Whether this answer of `health_path` is the process being able to load models."""
+
+    async def load_model(
+        self, address: Any, served_name: str, context: int | None, parameters: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return once the model is loaded; raise `errors.EngineFailed` with the runtime's words."""
+
+    async def unload_model(self, address: Any, served_name: str, *, leader: ProcessId | None = None) -> None:
+        """Return once the model's memory is given back; raise `errors.TimedOut` if it is not."""
+
+    async def loaded_names(self, address: Any) -> Mapping[str, int | None]:
+        """Give the models that are loaded, and the context of each."""

@@ -19,7 +19,7 @@ from footplate_daemon.runtimes.base import (
     Translated,
 )
 from footplate_daemon.runtimes.commandline import flags, replace_program
-from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, translate
+from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, openai_probe, translate
 from footplate_daemon.runtimes.patterns import (
     find_cause,
     find_progress,
@@ -110,7 +110,18 @@ class LlamaCpp:
         """Rename vLLM's words; nothing has to be kept within the context, where an answer simply ends."""
         return translate(NAMES, body)
 
-    def call(self, path: str, body: Mapping[str, Any], served_name: str, context: int | None = None) -> Call:
+    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:  # noqa: ARG002
+        """Ask for one token of chat."""
+        return openai_probe(served_name)
+
+    def call(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        served_name: str,
+        context: int | None = None,
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> Call:
         """Pass an OpenAI request on, its parameters renamed; it answers in OpenAI's form."""
         return openai_call(path, self.translate(body, context), served_name)
 

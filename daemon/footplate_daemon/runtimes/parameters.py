@@ -39,6 +39,12 @@ def translate(names: Names, body: Mapping[str, Any]) -> Translated:
     return Translated(translated, renamed=renamed, ignored=tuple(ignored))
 
 
+def openai_probe(served_name: str) -> tuple[str, dict[str, Any]]:
+    """Give the smallest chat request of OpenAI's API."""
+    message = {"role": "user", "content": "Hi"}
+    return "/v1/chat/completions", {"model": served_name, "max_tokens": 1, "messages": [message]}
+
+
 def openai_call(path: str, translated: Translated, served_name: str) -> Call:
     """Give the request for a runtime that speaks OpenAI's API itself."""
     body = {**translated.body, "model": served_name}

@@ -18,7 +18,7 @@ from footplate_daemon.runtimes.base import (
     Translated,
 )
 from footplate_daemon.runtimes.commandline import flags, replace_program
-from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, translate
+from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, openai_probe, translate
 from footplate_daemon.runtimes.patterns import (
     find_cause,
     find_progress,
@@ -138,7 +138,18 @@ class Vllm:
             clamped={name: f"{value} → {context}, the context" for name, value in clamped.items()},
         )
 
-    def call(self, path: str, body: Mapping[str, Any], served_name: str, context: int | None = None) -> Call:
+    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:  # noqa: ARG002
+        """Ask for one token of chat."""
+        return openai_probe(served_name)
+
+    def call(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        served_name: str,
+        context: int | None = None,
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> Call:
         """Pass an OpenAI request on, its parameters renamed; it answers in OpenAI's form."""
         return openai_call(path, self.translate(body, context), served_name)
 

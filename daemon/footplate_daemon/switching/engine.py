@@ -13,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from footplate_daemon.catalog import Variant
+from footplate_daemon.catalog import Elsewhere, Variant
 from footplate_daemon.errors import EngineFailed, FootplateError
-from footplate_daemon.runtimes.base import LaunchPlan, Load, Runtime
+from footplate_daemon.runtimes.base import Host, LaunchPlan, Load, Runtime
 from footplate_daemon.supervisord import EngineRecord, Program, Supervisord
 from footplate_daemon.switching.machine import Target
 from footplate_daemon.switching.probe import Address
-from footplate_daemon.switching.readiness import until_ready, warm_up
-from footplate_daemon.wire import EngineState, StepName
+from footplate_daemon.switching.readiness import until_ready, until_up, warm_up
+from footplate_daemon.switching.remote import address_of, what_is_wrong
+from footplate_daemon.wire import Diagnosis, EngineState, StepName
 
 LOG_LINES = 400
 """Lines of a log that a diagnosis reads."""
@@ -32,10 +33,17 @@ PROGRESS_SECONDS = 0.2
 class StartFailed(Exception):
     """The engine will not serve: its exit code, if it ended, or what stopped it from being started."""
 
-    def __init__(self, exit_code: int | None, cause: FootplateError | None = None) -> None:
+    def __init__(
+        self,
+        exit_code: int | None,
+        cause: FootplateError | None = None,
+        diagnosis: Diagnosis | None = None,
+    ) -> None:
         super().__init__(f"exit code {exit_code}" if cause is None else cause.message)
         self.exit_code = exit_code
         self.cause = cause
+        self.diagnosis = diagnosis
+        """Set where there is nothing left to find out."""
 
 
 @dataclass
@@ -47,6 +55,8 @@ class Engine:
     variant: Variant
     runtime: Runtime
     log_file: Path
+    host: Host | None = None
+    """Set where many models share one process: this engine is then its hold on one of them."""
     state: EngineState = EngineState.STARTING
     since: float = field(default_factory=time.time)
     step: StepName = StepName.START
@@ -63,18 +73,32 @@ class Engine:
     _launch: "asyncio.Future[EngineRecord] | None" = None
     _log_start: int = 0
 
+    remote: Address | None = None
+    """Where it listens when nothing is started for it."""
+    plan: LaunchPlan | None = None
+    """What it was launched with; set by `start`, or by adoption."""
+
     @property
     def name(self) -> str:
-        return engine_name(self.variant.name)
+        """Its process's name under supervisord."""
+        return self.runtime.name if self.host is not None else engine_name(self.variant.name)
+
+    @property
+    def context(self) -> int | None:
+        """Longest prompt plus answer that it was launched with, in tokens."""
+        return self.plan.context if self.plan is not None else None
 
     @property
     def address(self) -> Address:
-        """Where it listens; only once it has been launched."""
+        """Where it listens; only once it has been launched, or reached elsewhere."""
+        if self.remote is not None:
+            return self.remote
         assert self.record is not None, "an engine has an address only after its launch"  # noqa: S101
         return Address(self.record.port, self.record.api_key)
 
     async def start(self, supervisord: Supervisord, plan: LaunchPlan) -> None:
         """Return once it serves and is warm; raise `StartFailed` if it never will."""
+        self.plan = plan
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         try:
             program = Program(
@@ -86,6 +110,18 @@ class Engine:
         except FootplateError as error:
             raise StartFailed(error.details.get("exit_code"), error) from error
         await self.become_ready(supervisord)
+
+    async def reach(self, elsewhere: Elsewhere) -> None:
+        """As `start`, for a server that runs elsewhere; raise `StartFailed` if it cannot be used."""
+        try:
+            self.remote = await asyncio.to_thread(address_of, elsewhere)
+        except FootplateError as error:
+            raise StartFailed(None, error) from error
+        self.enter(EngineState.LOADING, StepName.LOAD, "asking")
+        wrong = await what_is_wrong(self.remote, self.runtime, self.variant.served_name)
+        if wrong is not None:
+            raise StartFailed(None, diagnosis=wrong)
+        self.enter(EngineState.READY, StepName.WARM_UP)
 
     async def become_ready(self, supervisord: Supervisord) -> None:
         """As `start`, for a process that runs already."""
@@ -103,6 +139,11 @@ class Engine:
                 task.cancel()
             await asyncio.gather(exited, ready, return_exceptions=True)
         self.enter(EngineState.READY, StepName.WARM_UP)
+
+    async def generate_one_token(self, timeout_seconds: float) -> int | None:
+        """Have it generate; give the HTTP status, None if it does not answer in time."""
+        served_name = self.variant.served_name
+        return await warm_up(self.address, self.runtime, served_name, self.context, timeout_seconds)
 
     async def settled(self) -> None:
         """Return when no launch is under way any more, however it ended."""
@@ -141,14 +182,29 @@ class Engine:
     async def _load(self) -> None:
         progress = asyncio.ensure_future(self._follow_progress())
         try:
-            await until_ready(self.address, self.runtime, self.variant.served_name)
-            if "chat" in self.variant.capabilities:
-                self.enter(EngineState.LOADING, StepName.WARM_UP)
-                status = await warm_up(self.address, self.variant.served_name, WARM_UP_SECONDS)
-                if status is None or status >= 500:
-                    raise StartFailed(None, _did_not_answer(self.variant.name, status))
+            if self.host is None:
+                await self._load_alone()
+            else:
+                await self._load_in(self.host)
         finally:
             progress.cancel()
+
+    async def _load_alone(self) -> None:
+        await until_ready(self.address, self.runtime, self.variant.served_name)
+        if "chat" not in self.variant.capabilities:
+            return
+        self.enter(EngineState.LOADING, StepName.WARM_UP)
+        status = await self.generate_one_token(WARM_UP_SECONDS)
+        if status is None or status >= 500:
+            raise StartFailed(None, _did_not_answer(self.variant.name, status))
+
+    async def _load_in(self, host: Host) -> None:
+        await until_up(self.address, self.runtime, host)
+        parameters = self.plan.parameters if self.plan is not None else {}
+        try:
+            await host.load_model(self.address, self.variant.served_name, self.context, parameters)
+        except FootplateError as error:
+            raise StartFailed(None, error) from error
 
     async def _follow_progress(self) -> None:
         while True:

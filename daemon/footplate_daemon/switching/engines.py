@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ from footplate_daemon import catalog, processes, weights
 from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.errors import FootplateError, Unavailable
 from footplate_daemon.processes import ProcessId
-from footplate_daemon.runtimes.base import LaunchPlan, Runtime
+from footplate_daemon.runtimes.base import Host, LaunchPlan, Runtime
 from footplate_daemon.settings import Paths
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.supervisord import EngineRecord, Supervisord, engine_log, fingerprint
@@ -25,9 +25,10 @@ from footplate_daemon.switching.diagnosis import GpuHolder, diagnose, memory_hel
 from footplate_daemon.switching.engine import Engine, StartFailed, engine_name, free_port, new_key
 from footplate_daemon.switching.estimates import footprint
 from footplate_daemon.switching.machine import Room, Target
-from footplate_daemon.switching.probe import ask
+from footplate_daemon.switching.probe import Address, ask
 from footplate_daemon.switching.read_ahead import read_ahead
-from footplate_daemon.switching.readiness import is_ready, warm_up
+from footplate_daemon.switching.readiness import is_ready
+from footplate_daemon.switching.remote import until_gone
 from footplate_daemon.wire import Diagnosis, EngineState, StepName
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ SLEEP_SECONDS = 30.0
 ASLEEP_MOST = 2
 """Sleeping engines hold RAM; the one that has slept longest is ended first."""
 EVIDENCE_LINES = 5
+ATTEMPTS_APART = 100
+"""Between the attempt numbers of adopted processes: a host holds several models."""
 
 
 class Memory(Protocol):
@@ -75,6 +78,8 @@ class Parts:
     runtimes: Mapping[str, Runtime]
     switches: SwitchStore
     memory: Memory
+    hosts: Mapping[str, Host]
+    """Those of the runtimes whose one process holds many models."""
     hf_cache: Path
     """Where Hugging Face's libraries keep what they downloaded."""
 
@@ -118,10 +123,14 @@ class Engines:
         self._is_busy = is_busy
         self._running: dict[int, Engine] = {}
         self._asleep: dict[Target, Engine] = {}
+        self._hosts: dict[str, EngineRecord] = {}
+        """The processes of hosts that run, by runtime."""
         self._starts: dict[int, asyncio.Task[None]] = {}
         self._watches: dict[int, asyncio.Task[None]] = {}
+        self._measures: dict[int, asyncio.Task[None]] = {}
         self._released: list[ProcessId] = []
         """Processes of stopped engines whose memory nobody has seen free yet."""
+        self._beside = 0
         self._ending: set[str] = set()
         """Variants that were asked to stop for good: they are not put to sleep."""
         self._tasks: asyncio.TaskGroup | None = None
@@ -161,9 +170,12 @@ class Engines:
             engine = self._new(target, attempt)
             self._follow_start(engine, self._launch(engine))
 
-    def stop(self, attempt: int, *, kill: bool) -> None:
-        """End an engine, or put it to sleep; `Stopped` is reported when it holds no memory any more."""
-        self._spawn(self._stop(attempt, kill=kill))
+    def stop(self, attempt: int, *, kill: bool, following: str | None) -> None:
+        """End an engine, or put it to sleep; `Stopped` is reported when it holds no memory any more.
+
+        `following` is the variant that comes next: if the same process will hold it, that stays.
+        """
+        self._spawn(self._stop(attempt, kill=kill, following=following))
 
     def await_memory(self, target: Target, attempt: int, needed_bytes: int | None) -> None:
         """Report `MemoryFreed` when what the target needs is free, else `Failed`."""
@@ -180,17 +192,70 @@ class Engines:
         """Bring the target's weights into the page cache."""
         self._spawn(self._read_ahead(target))
 
-    async def adopt(self, wanted: str | None) -> None:
-        """Take over what an earlier daemon left running, the wanted variant first."""
-        records = await self._parts.supervisord.running()
-        for number, record in enumerate(sorted(records, key=lambda record: record.variant != wanted)):
-            await self._adopt(record, attempt=number + 1)
+    async def adopt(self, wanted: Target | None, services: Collection[str]) -> None:
+        """Take over what an earlier daemon left running, the wanted variant first, but not services."""
+        records = [
+            record for record in await self._parts.supervisord.running() if record.variant not in services
+        ]
+        records.sort(key=lambda record: wanted is None or record.variant != wanted.variant)
+        for number, record in enumerate(records):
+            await self._adopt(record, ATTEMPTS_APART * number + 1, wanted)
+
+    # For services, which the machine does not know
+
+    def beside(self, target: Target, changed: Callable[[], None]) -> Engine:
+        """Make an engine that is kept beside those of the machine, with a number that no attempt has."""
+        self._beside += 1
+        return self._make(target, -self._beside, changed)
+
+    async def launch(self, engine: Engine) -> None:
+        """Start it; raise `StartFailed`, or `TimeoutError` after the operator's limit."""
+        async with asyncio.timeout(self.limits.start_seconds):
+            await self._launch(engine)
+
+    async def join(self, engine: Engine, record: EngineRecord) -> None:
+        """As `launch`, with the process that an earlier daemon started."""
+        engine.record = record
+        engine.plan = self.plan(engine.target, record.port, record.api_key)
+        async with asyncio.timeout(self.limits.start_seconds):
+            await engine.become_ready(self._parts.supervisord)
+
+    async def adoptable(self, target: Target) -> EngineRecord | None:
+        """Give the record of a running process that would be started in the same way now."""
+        for record in await self._parts.supervisord.running():
+            if record.variant == target.variant:
+                same = await asyncio.to_thread(self._fingerprint, target, record) == record.fingerprint
+                return record if same else None
+        return None
+
+    async def diagnose(self, engine: Engine, error: StartFailed | TimeoutError) -> Diagnosis:
+        """Say why an engine did not start, or died."""
+        if isinstance(error, StartFailed) and error.diagnosis is not None:
+            return error.diagnosis
+        holders: tuple[GpuHolder, ...] = ()
+        with contextlib.suppress(Unavailable):
+            holders = await self._parts.memory.holders()
+        return diagnose(
+            engine.runtime,
+            await asyncio.to_thread(engine.log),
+            exit_code=error.exit_code if isinstance(error, StartFailed) else None,
+            cause=error.cause if isinstance(error, StartFailed) else None,
+            timed_out_after=self.limits.start_seconds if isinstance(error, TimeoutError) else None,
+            variant=engine.variant,
+            preset=engine.target.preset,
+            context=engine.target.context,
+            other_variants=self._others(engine.variant),
+            gpu_holders=holders,
+        )
+
+    # What is known
 
     async def room(self, room: Room) -> Room:
         """Complete the room with what is known: how much memory there is, and what each variant needs."""
         peaks = await self._parts.switches.memory_peaks()
         sizes = await asyncio.to_thread(self._sizes)
         known = {name: footprint(name, peaks, size) for name, size in sizes.items()}
+        known |= {name: 0 for name, each in self.catalog.variants.items() if each.elsewhere is not None}
         footprints = {name: size for name, size in known.items() if size is not None}
         capacity = room.capacity
         with contextlib.suppress(Unavailable):  # a GPU that is lost has the capacity that it had
@@ -212,17 +277,21 @@ class Engines:
     # Starting
 
     def _new(self, target: Target, attempt: int) -> Engine:
+        engine = self._running[attempt] = self._make(target, attempt, self._changed)
+        return engine
+
+    def _make(self, target: Target, attempt: int, changed: Callable[[], None]) -> Engine:
         variant = self.catalog.variants[target.variant]
-        engine = Engine(
+        host = self._parts.hosts.get(variant.runtime)
+        return Engine(
             attempt,
             target,
             variant,
             self._parts.runtimes[variant.runtime],
-            engine_log(self._parts.paths, engine_name(variant.name)),
-            changed=self._changed,
+            engine_log(self._parts.paths, variant.runtime if host else engine_name(variant.name)),
+            host,
+            changed=changed,
         )
-        self._running[attempt] = engine
-        return engine
 
     def _follow_start(self, engine: Engine, start: Awaitable[None]) -> None:
         self._starts[engine.attempt] = self._spawn(self._finish_start(engine, start))
@@ -231,11 +300,32 @@ class Engines:
         """Start a process; an engine of the same variant that sleeps with another target goes first."""
         for target in [target for target in self._asleep if target.variant == engine.target.variant]:
             await self._end_sleeper(self._asleep.pop(target))
+        if engine.variant.elsewhere is not None:
+            return await engine.reach(engine.variant.elsewhere)
         try:
             plan = self.plan(engine.target, free_port(), new_key())
         except FootplateError as error:
             raise StartFailed(None, error) from error
-        await engine.start(self._parts.supervisord, plan)
+        if engine.host is not None:
+            await self._load_in_host(engine, plan)
+        else:
+            await engine.start(self._parts.supervisord, plan)
+        return None
+
+    async def _load_in_host(self, engine: Engine, plan: LaunchPlan) -> None:
+        """Have a host load the model: in the process that runs, if it was started as it would be now."""
+        record = self._hosts.get(engine.runtime.name)
+        if record is not None and record.fingerprint == await asyncio.to_thread(
+            self._fingerprint, engine.target, record
+        ):
+            engine.record, engine.plan = record, replace(plan, port=record.port, api_key=record.api_key)
+            await engine.become_ready(self._parts.supervisord)
+            return
+        try:
+            await engine.start(self._parts.supervisord, plan)
+        finally:
+            if engine.record is not None:
+                self._hosts[engine.runtime.name] = engine.record
 
     async def _wake(self, engine: Engine) -> None:
         """Wake a sleeping engine up; start it anew if it does not."""
@@ -255,12 +345,13 @@ class Engines:
             async with asyncio.timeout(self.limits.start_seconds):
                 await start
         except (StartFailed, TimeoutError) as error:
-            diagnosis = await self._diagnose(engine, error)
+            diagnosis = await self.diagnose(engine, error)
             logger.warning(
                 "engine did not start",
                 extra={"engine": engine.name, "code": diagnosis.code, "cause": diagnosis.cause},
             )
-            await self._parts.supervisord.kill(engine.name)
+            if engine.host is None or not self._stays(engine, None):
+                await self._end(engine, kill=True)
             self._forget(engine.attempt)
             self._report(machine.Failed(engine.attempt, diagnosis, time.monotonic()))
         else:
@@ -269,15 +360,17 @@ class Engines:
             self._starts.pop(engine.attempt, None)
             self._watch(engine)
             self._report(machine.Loaded(engine.attempt, time.monotonic()))
-            await self._measure(engine)
+            self._measure(engine)
 
-    async def _adopt(self, record: EngineRecord, attempt: int) -> None:
+    async def _adopt(self, record: EngineRecord, attempt: int, wanted: Target | None) -> None:
         target = Target(record.variant, record.preset, record.context)
         if await asyncio.to_thread(self._fingerprint, target, record) != record.fingerprint:
             logger.info("engine is not adopted: it would be started otherwise", extra={"engine": record.name})
             return await self._parts.supervisord.stop(record.name)
+        if record.runtime in self._parts.hosts:
+            return await self._adopt_host(record, attempt, wanted)
         engine = self._new(target, attempt)
-        engine.record = record
+        engine.record, engine.plan = record, self.plan(target, record.port, record.api_key)
         if await self._is_asleep(engine):
             engine.enter(EngineState.SLEEPING)
             self._asleep[target] = self._running.pop(attempt)
@@ -293,6 +386,28 @@ class Engines:
             self._follow_start(engine, engine.become_ready(self._parts.supervisord))
         return None
 
+    async def _adopt_host(self, record: EngineRecord, attempt: int, wanted: Target | None) -> None:
+        """Take over a host with those of its models that the catalog lists; without one it is ended."""
+        runtime, host = self._parts.runtimes[record.runtime], self._parts.hosts[record.runtime]
+        address = Address(record.port, record.api_key)
+        loaded: Mapping[str, int | None] = {}
+        with contextlib.suppress(FootplateError):  # it hangs, and is ended below
+            loaded = await host.loaded_names(address)
+        for variant in [each for each in self.catalog.variants.values() if each.runtime == record.runtime]:
+            is_wanted = wanted is not None and wanted.variant == variant.name
+            target = wanted if wanted is not None and is_wanted else Target(variant.name)
+            context = variant.launch_context(target.preset, target.context)
+            if variant.served_name in loaded and context in {None, loaded[variant.served_name]}:
+                engine = self._new(target, attempt)
+                engine.record, engine.plan = record, self.plan(target, record.port, record.api_key)
+                engine.enter(EngineState.READY)
+                self._hosts[runtime.name] = record
+                self._report(machine.Adopted(target, attempt, is_ready=True, at=time.monotonic()))
+                self._watch(engine)
+                attempt += 1
+        if runtime.name not in self._hosts:
+            await self._parts.supervisord.stop(record.name)
+
     def _fingerprint(self, target: Target, record: EngineRecord) -> str:
         """Hash how the engine would be started now; empty when it could not be."""
         variant = self.catalog.variants.get(target.variant)
@@ -306,24 +421,52 @@ class Engines:
 
     # Stopping
 
-    async def _stop(self, attempt: int, *, kill: bool) -> None:
+    async def _stop(self, attempt: int, *, kill: bool, following: str | None) -> None:
         engine = self._running.get(attempt)
         if engine is not None:
-            for tasks in (self._starts, self._watches):
+            was_starting = attempt in self._starts
+            for tasks in (self._starts, self._watches, self._measures):
                 task = tasks.pop(attempt, None)
                 if task is not None:
                     task.cancel()
             if not kill and await self._put_to_sleep(engine):
                 self._running.pop(attempt)
+            elif engine.host is not None and (was_starting or not kill) and self._stays(engine, following):
+                await self._unload(engine, engine.host)
             else:
                 await self._end(engine, kill=kill)
         self._forget(attempt)
         self._report(machine.Stopped(attempt, time.monotonic()))
 
+    def _stays(self, engine: Engine, following: str | None) -> bool:
+        """Say whether a host's process is needed after one of its models is gone."""
+        beside = [each for each in self._running.values() if each.host is engine.host and each is not engine]
+        comes = self.catalog.variants.get(following or "")
+        return bool(beside) or (comes is not None and comes.runtime == engine.runtime.name)
+
+    async def _unload(self, engine: Engine, host: Host) -> None:
+        """Have a host give a model's memory back; end the host if it does not."""
+        engine.enter(EngineState.STOPPING)
+        await engine.settled()
+        if engine.record is None:
+            return
+        try:
+            await host.unload_model(engine.address, engine.variant.served_name, leader=engine.record.process)
+        except FootplateError as error:
+            logger.warning(
+                "model is not unloaded; its host is ended",
+                extra={"engine": engine.name, "cause": error.message},
+            )
+            await self._end(engine, kill=True)
+
     async def _end(self, engine: Engine, *, kill: bool) -> None:
         engine.enter(EngineState.STOPPING)
         self._ending.discard(engine.variant.name)
         await engine.settled()
+        if engine.remote is not None:
+            return
+        if engine.host is not None:
+            self._hosts.pop(engine.runtime.name, None)
         if engine.record is not None:
             self._released += await asyncio.to_thread(processes.group_members, engine.record.process)
         if kill:
@@ -333,7 +476,7 @@ class Engines:
         logger.info("engine is stopped", extra={"engine": engine.name})
 
     def _forget(self, attempt: int) -> None:
-        for things in (self._running, self._starts, self._watches):
+        for things in (self._running, self._starts, self._watches, self._measures):
             things.pop(attempt, None)
 
     async def _await_memory(self, target: Target, attempt: int, needed: int | None) -> None:
@@ -400,11 +543,13 @@ class Engines:
         self._watches[engine.attempt] = self._spawn(self._report_death(engine))
 
     async def _report_death(self, engine: Engine) -> None:
-        assert engine.record is not None  # noqa: S101 - only what runs is watched
-        exit_code = await self._parts.supervisord.exited(engine.record)
-        diagnosis = await self._diagnose(engine, StartFailed(exit_code))
-        extra = {"engine": engine.name, "exit_code": exit_code, "cause": diagnosis.cause}
-        logger.warning("engine died", extra=extra)
+        if engine.remote is not None:
+            diagnosis = await until_gone(engine.remote, engine.runtime, engine.variant.served_name)
+        else:
+            assert engine.record is not None  # noqa: S101 - only what runs is watched
+            exit_code = await self._parts.supervisord.exited(engine.record)
+            diagnosis = await self.diagnose(engine, StartFailed(exit_code))
+        logger.warning("engine died", extra={"engine": engine.name, "cause": diagnosis.cause})
         self._report(machine.Died(engine.attempt, diagnosis, time.monotonic()))
 
     async def keep_watch(self) -> None:
@@ -416,12 +561,12 @@ class Engines:
                 if hang and self._is_busy(engine.attempt) and engine.silent_seconds > hang:
                     self._spawn(self._probe(engine, hang))
                 else:
-                    await self._measure(engine)
+                    self._measure(engine)
 
     async def _probe(self, engine: Engine, hang_seconds: float) -> None:
         """Ask a silent engine for one token; if it gives none, it hangs and is replaced."""
         engine.progressed()
-        status = await warm_up(engine.address, engine.variant.served_name, hang_seconds)
+        status = await engine.generate_one_token(hang_seconds)
         if status is None or status >= 500:
             diagnosis = Diagnosis(
                 code="hung",
@@ -431,14 +576,19 @@ class Engines:
             logger.warning("engine hangs", extra={"engine": engine.name})
             self._report(machine.Died(engine.attempt, diagnosis, time.monotonic()))
 
-    async def _measure(self, engine: Engine) -> None:
+    def _measure(self, engine: Engine) -> None:
+        # A task that a stop can cancel: llama.cpp does not end while somebody waits for its metrics.
+        if engine.record is not None and engine.attempt not in self._measures:
+            task = self._measures[engine.attempt] = self._spawn(self._read(engine, engine.record))
+            task.add_done_callback(lambda _: self._measures.pop(engine.attempt, None))
+
+    async def _read(self, engine: Engine, record: EngineRecord) -> None:
         """Read what an engine holds and how busy it says it is."""
-        if engine.record is None:
-            return
-        group = await asyncio.to_thread(processes.group_members, engine.record.process)
+        group = await asyncio.to_thread(processes.group_members, record.process)
         with contextlib.suppress(Unavailable):  # the GPU is lost: nothing can be measured
             used = await self._parts.memory.used_by(group)
-            if used > (engine.memory_bytes or 0):
+            alone = [each.name for each in self._running.values()].count(engine.name) == 1
+            if alone and used > (engine.memory_bytes or 0):
                 name, preset = engine.variant.name, engine.target.preset
                 await self._parts.switches.record_memory(name, preset, used, time.time())
                 self._learned()
@@ -447,23 +597,6 @@ class Engines:
         if metrics is not None and metrics.status == 200:
             engine.load = engine.runtime.load(metrics.body.decode(errors="replace"))
         self._changed()
-
-    async def _diagnose(self, engine: Engine, error: StartFailed | TimeoutError) -> Diagnosis:
-        holders: tuple[GpuHolder, ...] = ()
-        with contextlib.suppress(Unavailable):
-            holders = await self._parts.memory.holders()
-        return diagnose(
-            engine.runtime,
-            await asyncio.to_thread(engine.log),
-            exit_code=error.exit_code if isinstance(error, StartFailed) else None,
-            cause=error.cause if isinstance(error, StartFailed) else None,
-            timed_out_after=self.limits.start_seconds if isinstance(error, TimeoutError) else None,
-            variant=engine.variant,
-            preset=engine.target.preset,
-            context=engine.target.context,
-            other_variants=self._others(engine.variant),
-            gpu_holders=holders,
-        )
 
     def _others(self, variant: Variant) -> list[str]:
         """Name the same model's variants that could be started instead."""

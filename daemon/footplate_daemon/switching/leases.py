@@ -1,8 +1,9 @@
 """A request's hold on an engine, and what a request is told that gets none or loses it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import Busy, EngineFailed, FootplateError, Unavailable
@@ -21,6 +22,8 @@ class Lease:
     attempt: int
     context: int | None
     """Longest prompt plus answer that it was started with, in tokens; None where the runtime decided."""
+    parameters: Mapping[str, Any]
+    """The launch parameters: some runtimes want them again with each request."""
     queue_seconds: float
     switch_seconds: float
     """The part of the queue time during which the variant was being switched to."""

@@ -1,4 +1,4 @@
-"""One short HTTP call to an engine on the loopback, for readiness and warm-up; not for traffic."""
+"""One short HTTP call to an engine, for readiness and warm-up; not for traffic."""
 
 import asyncio
 import json
@@ -16,6 +16,9 @@ class Address:
     port: int
     api_key: str | None = None
     host: str = "127.0.0.1"
+    tls: bool = False
+    base_path: str = ""
+    """What goes before every path."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,14 @@ async def ask(
     payload = b"" if body is None else json.dumps(body).encode()
     key = f"Authorization: Bearer {address.api_key}\r\n" if address.api_key else ""
     head = (
-        f"{method} {path} HTTP/1.0\r\nHost: {address.host}\r\n{key}"
+        f"{method} {address.base_path}{path} HTTP/1.0\r\nHost: {address.host}\r\n{key}"
         f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
     )
     try:
         async with asyncio.timeout(timeout_seconds):
-            reader, writer = await asyncio.open_connection(address.host, address.port)
+            reader, writer = await asyncio.open_connection(
+                address.host, address.port, ssl=address.tls or None
+            )
             try:
                 writer.write(head.encode() + payload)
                 return _parse(await _read(reader))

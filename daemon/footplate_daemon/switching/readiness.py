@@ -6,11 +6,12 @@ list must name what we started.
 
 import asyncio
 
-from footplate_daemon.runtimes.base import Runtime
+from footplate_daemon.runtimes.base import Host, Runtime
 from footplate_daemon.switching.probe import Address, ask
 
 FIRST_PAUSE_SECONDS = 0.01
-LONGEST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 0.03
+"""A poll of the loopback costs microseconds; a longer pause is paid by every switch at its end."""
 PROBE_SECONDS = 2.0
 
 
@@ -31,8 +32,21 @@ async def is_ready(address: Address, runtime: Runtime, served_name: str) -> bool
     return models is not None and models.status == 200 and runtime.serves(models.json(), served_name)
 
 
-async def warm_up(address: Address, served_name: str, timeout_seconds: float) -> int | None:
+async def warm_up(
+    address: Address, runtime: Runtime, served_name: str, context: int | None, timeout_seconds: float
+) -> int | None:
     """Have one token generated, so that the first real answer is not the slow one; give the HTTP status."""
-    body = {"model": served_name, "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
-    answer = await ask(address, "POST", "/v1/chat/completions", body=body, timeout_seconds=timeout_seconds)
+    path, body = runtime.probe(served_name, context)
+    answer = await ask(address, "POST", path, body=body, timeout_seconds=timeout_seconds)
     return None if answer is None else answer.status
+
+
+async def until_up(address: Address, runtime: Runtime, host: Host) -> None:
+    """Return when a host's process can load models; wait for ever otherwise."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        answer = await ask(address, "GET", runtime.health_path(), timeout_seconds=PROBE_SECONDS)
+        if answer is not None and answer.status == 200 and host.is_up(answer.json()):
+            return
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.2, LONGEST_PAUSE_SECONDS)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from footplate_daemon.catalog import Catalog, runtime_of
-from footplate_daemon.errors import FootplateError, NotFound, Unavailable
+from footplate_daemon.errors import Conflict, FootplateError, NotFound, Unavailable
 from footplate_daemon.events import Topic
 from footplate_daemon.processes import ProcessId
 from footplate_daemon.store.wanted import Wanted, WantedStore
@@ -24,6 +24,7 @@ from footplate_daemon.switching.engines import Engines, Limits, Parts
 from footplate_daemon.switching.leases import Lease, Ticket, lost, refusal
 from footplate_daemon.switching.machine import Reason, Rules, Target
 from footplate_daemon.switching.progress import SwitchProgress
+from footplate_daemon.switching.services import Services
 from footplate_daemon.wire import Engine as EngineShape
 from footplate_daemon.wire import Plan, Queue, StepName, Switch
 
@@ -49,8 +50,9 @@ class Switcher:
         limits: Limits,
         *,
         restore: bool = True,
+        services: tuple[str, ...] = (),
     ) -> None:
-        """With `restore`, what was wanted last is brought back at the start."""
+        """With `restore`, what was wanted last is brought back; `services` are always on."""
         self._parts = parts
         self._wanted = wanted
         self._restore = restore
@@ -58,6 +60,7 @@ class Switcher:
         self._engines = Engines(
             parts, listing, limits, self._happen, self._engine_changed, self._learn, self._has_leases
         )
+        self.services = Services(self._engines, parts.supervisord, services, self._service_changed)
         self._switches: dict[int, SwitchProgress] = {}
         self._tickets: dict[int, Ticket] = {}
         self._requests = itertools.count(1)
@@ -78,6 +81,7 @@ class Switcher:
         self._state = replace(self._state, rules=rules, next_switch=newest + 1)
         async with asyncio.TaskGroup() as self._tasks:
             self._engines.open(self._tasks)
+            self._spawn(self.services.run())
             try:
                 await self._take_over()
                 self.adopted.set()
@@ -89,8 +93,8 @@ class Switcher:
 
     async def _take_over(self) -> None:
         wanted = await self._wanted.wanted()
-        await self._engines.adopt(wanted.variant if wanted else None)
         target = self._target_at_start(wanted)
+        await self._engines.adopt(target, self.services.variants)
         if target is not None and self._engines.of(target) is None:
             self._happen(machine.Wished(target, _now(), Reason.RESTORE))
 
@@ -105,7 +109,10 @@ class Switcher:
         return Target(variant.name, wanted.preset, wanted.context)
 
     async def _complete(self, rules: Rules) -> Rules:
-        return replace(rules, room=await self._engines.room(rules.room))
+        """Add to the rules what is known of memory; what services hold is not there for others."""
+        room = await self._engines.room(rules.room)
+        held = sum(room.footprints.get(variant, 0) for variant in self.services.variants)
+        return replace(rules, room=replace(room, capacity=max(0, room.capacity - held)))
 
     # What others ask of it
 
@@ -114,6 +121,8 @@ class Switcher:
 
         Raise `Unavailable` when this Footplate cannot start its runtime.
         """
+        if target.variant in self.services.variants:
+            raise Conflict(f"{target.variant} is a service: it is always on.", hint="See: footplate status")
         runtime_of(self._engines.catalog.variants[target.variant], self._parts.runtimes)
         before = self._state.next_switch
         self._happen(machine.Wished(target, _now(), reason))
@@ -135,13 +144,21 @@ class Switcher:
         self._happen(machine.CancelWished(switch_id, _now()))
         return self.switch(switch_id)
 
-    async def take_up(self, listing: Catalog, rules: Rules, limits: Limits, altered: frozenset[str]) -> None:
+    async def take_up(
+        self,
+        listing: Catalog,
+        rules: Rules,
+        limits: Limits,
+        services: tuple[str, ...],
+        altered: frozenset[str],
+    ) -> None:
         """Use a changed configuration: engines that would be started differently now are replaced.
 
         All others keep running. Altered variants that had failed may be tried again.
         """
         former, self._engines.catalog = self._engines.catalog, listing
         self._engines.limits = limits
+        await self.services.take_up(services, former, listing)
         self._happen(machine.RulesChanged(await self._complete(rules), _now(), forgiven=altered))
         for engine in self._engines.all():
             if _is_started_alike(former, listing, engine.target):
@@ -166,6 +183,10 @@ class Switcher:
         (queue full), `Unavailable`, or `EngineFailed` with the diagnosis; the last also out of the
         middle of the block, when the engine dies or is stopped.
         """
+        if variant in self.services.variants:
+            async with self.services.lease(variant) as lease:
+                yield lease
+            return
         runtime_of(self._engines.catalog.variants[variant], self._parts.runtimes)
         await self.adopted.wait()
         task = asyncio.current_task()
@@ -204,7 +225,8 @@ class Switcher:
             engine.variant,
             engine.address,
             grant.attempt,
-            engine.variant.launch_context(target.preset, target.context),
+            engine.context,
+            engine.plan.parameters if engine.plan is not None else {},
             queue_seconds,
             min(queue_seconds, self._switch_seconds_since(target, time.time() - queue_seconds)),
             engine.progressed,
@@ -221,11 +243,11 @@ class Switcher:
 
     def leaders(self) -> dict[str, ProcessId]:
         """Give the leader of each engine's process group, by the engine's name."""
-        return self._engines.leaders()
+        return {**self._engines.leaders(), **self.services.leaders()}
 
     def is_running(self, attempt: int) -> bool:
         """Say whether anything is left of the engine of this attempt."""
-        return self._engines.get(attempt) is not None
+        return self._engines.get(attempt) is not None or self.services.is_running(attempt)
 
     @property
     def active(self) -> str | None:
@@ -348,7 +370,9 @@ class Switcher:
             case machine.Start(target=target, attempt=attempt):
                 self._engines.start(target, attempt)
             case machine.Stop(attempt=attempt, kill=kill):
-                self._engines.stop(attempt, kill=kill)
+                incoming = self._state.incoming
+                following = incoming.target.variant if incoming is not None else None
+                self._engines.stop(attempt, kill=kill, following=following)
             case machine.Grant(request=request) if request in self._tickets:
                 self._tickets[request].grant(action)
             case machine.Refuse(request=request) if request in self._tickets:
@@ -377,6 +401,9 @@ class Switcher:
     def _has_leases(self, attempt: int) -> bool:
         seated = shapes.resident(self._state, attempt)
         return seated is not None and bool(seated.leases)
+
+    def _service_changed(self) -> None:
+        self.topic.changed()
 
     def _learn(self) -> None:
         self._spawn(self._take_in_footprints())

@@ -73,9 +73,7 @@ def _wish(
     """Take a runtime's name alone for the runtime, anything else for a model or variant."""
     if name not in RUNTIMES or runtime is not None:
         return wire.SwitchWish(name=name, runtime=runtime, preset=preset, context=context)
-    if context is not None:
-        raise click.UsageError(f"--context needs a model: footplate switch {name}/MODEL --context {context}")
-    return wire.RuntimeWish(runtime=name, preset=preset)
+    return wire.RuntimeWish(runtime=name, preset=preset, context=context)
 
 
 class _Verb:
