@@ -131,12 +131,15 @@ class Switcher:
 
     def stop(self, name: str) -> None:
         """End the engine of a variant (or engine) name for good; raise `NotFound`."""
-        for variant in self._engines.catalog.variants:
-            if name in (variant, engine_name(variant)):
-                self._engines.end_for_good(variant)
-                return self._happen(machine.StopWished(variant, _now()))
-        running = ", ".join(engine.name for engine in self._engines.all())
-        raise NotFound(f"There is no engine {name}.", hint=f"Engines: {running or 'none'}.")
+        engines = self._engines.all()
+        variants = [each for each in self._engines.catalog.variants if name in (each, engine_name(each))]
+        variants += [engine.variant.name for engine in engines if engine.name == name]
+        if not variants:
+            running = ", ".join(engine.name for engine in engines)
+            raise NotFound(f"There is no engine {name}.", hint=f"Engines: {running or 'none'}.")
+        for variant in dict.fromkeys(variants):
+            self._engines.end_for_good(variant)
+            self._happen(machine.StopWished(variant, _now()))
 
     def cancel(self, switch_id: int) -> Switch:
         """End a running switch and go back to what was active; raise `NotFound`."""
