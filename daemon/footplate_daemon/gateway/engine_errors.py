@@ -76,7 +76,7 @@ _HINTS: tuple[tuple[tuple[str, ...], int | None, str], ...] = (
         None,
         "Ask a model with that capability.",
     ),
-    (("currently busy", "too many requests"), None, "Try again in a moment."),
+    (("currently busy", "server busy", "too many requests"), None, "Try again in a moment."),
     (("json.exception", "JSON decode", "parse error"), 400, "Mend the JSON that the message points at."),
 )
 """What the message contains, the status it deserves (None: as it came), and what to do."""

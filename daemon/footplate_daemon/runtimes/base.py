@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from footplate_daemon.processes import ProcessId
+from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.wire import Remedy
 
 
@@ -142,6 +143,10 @@ class Runtime(Protocol):
 
     name: str
     """The first part of a variant's name: `vllm`."""
+    cannot: Mapping[Case, str]
+    """What it cannot do whatever the model, and what comes instead, in a sentence."""
+    needs: Mapping[Case, Need]
+    """What it can do under a condition."""
 
     def find(self) -> str | None:
         """Give the program that would be run, or None when the runtime is not installed."""
@@ -173,7 +178,12 @@ class Runtime(Protocol):
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:
         """Say what this runtime makes of OpenAI generation parameters, when launched with that context."""
 
-    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:
+    def probe(
+        self,
+        served_name: str,
+        context: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> tuple[str, Mapping[str, Any]]:
         """Give path and body of the smallest request that makes an engine generate: one token."""
 
     def call(
@@ -197,7 +207,13 @@ class Host(Protocol):
         """Whether this answer of `health_path` is the process being able to load models."""
 
     async def load_model(
-        self, address: Any, served_name: str, context: int | None, parameters: Mapping[str, Any] | None = None
+        self,
+        address: Any,
+        served_name: str,
+        context: int | None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        capabilities: Sequence[str] = ("chat",),
     ) -> Any:
         """Return once the model is loaded; raise `errors.EngineFailed` with the runtime's words."""
 

@@ -18,6 +18,7 @@ from footplate_daemon.runtimes.base import (
     SleepCalls,
     Translated,
 )
+from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.runtimes.commandline import flags, replace_program
 from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, openai_probe, translate
 from footplate_daemon.runtimes.patterns import (
@@ -46,10 +47,19 @@ SAME_PARAMETER = {
 """Other names of launch parameters → the one used here."""
 
 
+CANNOT: Mapping[Case, str] = {}
+NEEDS: Mapping[Case, Need] = {
+    Case.REASONING_OFF: Need("a model whose chat template knows `enable_thinking`."),
+    Case.IMAGES: Need("the model's projector: `mmproj`.", ("--mmproj",)),
+}
+
+
 class LlamaCpp:
     """Starts a llama.cpp server; `context` is always what one request gets, whatever the number of slots."""
 
     name = "llamacpp"
+    cannot = CANNOT
+    needs = NEEDS
 
     def __init__(self, program: str | None = None, *, environment: Mapping[str, str]) -> None:
         """Use the `llama-server` named (a path, or a name on PATH), or the embedded engine when None."""
@@ -110,7 +120,12 @@ class LlamaCpp:
         """Rename vLLM's words; nothing has to be kept within the context, where an answer simply ends."""
         return translate(NAMES, body)
 
-    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:  # noqa: ARG002
+    def probe(
+        self,
+        served_name: str,
+        context: int | None = None,  # noqa: ARG002
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> tuple[str, Mapping[str, Any]]:
         """Ask for one token of chat."""
         return openai_probe(served_name)
 

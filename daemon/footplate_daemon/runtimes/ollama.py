@@ -28,6 +28,7 @@ from footplate_daemon.runtimes.base import (
     SleepCalls,
     Translated,
 )
+from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.runtimes.commandline import replace_program
 from footplate_daemon.runtimes.ollama_answers import openai_error
 from footplate_daemon.runtimes.ollama_requests import (
@@ -69,10 +70,23 @@ class Ask(Protocol):
     ) -> Answer | None: ...
 
 
+CANNOT: Mapping[Case, str] = {
+    Case.SEVERAL: "It ignores `n`, and says so: ask several times.",
+    Case.RERANKING: "Put the model on vLLM or llama.cpp.",
+}
+NEEDS: Mapping[Case, Need] = {
+    Case.REASONING_OFF: Need("a model that can: gpt-oss thinks in any case."),
+    Case.TOOLS: Need("a model of which Ollama knows that it calls tools; `tool_choice` cannot force one."),
+    Case.IMAGES: Need("them as data URIs: it fetches nothing."),
+}
+
+
 class Ollama:
     """Starts `ollama serve`; turns requests and answers; loads and unloads models in a server that runs."""
 
     name = "ollama"
+    cannot = CANNOT
+    needs = NEEDS
 
     def __init__(
         self,
@@ -164,14 +178,19 @@ class Ollama:
         """Give what becomes of the generation parameters; raise `Invalid` for a value of a wrong type."""
         return translate(body, context)
 
-    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:
+    def probe(
+        self,
+        served_name: str,
+        context: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> tuple[str, Mapping[str, Any]]:
         """Ask for one token of chat, with the context of the load: another one would load the model anew."""
         return "/api/chat", {
             "model": served_name,
             "messages": [{"role": "user", "content": "Hi"}],
             "stream": False,
             "keep_alive": self._keep_alive,
-            "options": {"num_predict": 1, **load_options({}, context)},
+            "options": {"num_predict": 1, **load_options(parameters or {}, context)},
         }
 
     def call(

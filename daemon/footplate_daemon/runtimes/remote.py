@@ -17,13 +17,20 @@ from footplate_daemon.runtimes.base import (
     SleepCalls,
     Translated,
 )
+from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.runtimes.parameters import openai_call, openai_probe
+
+CANNOT: Mapping[Case, str] = {}
+NEEDS: Mapping[Case, Need] = {}
+"""What it can do is the other server's to say."""
 
 
 class Remote:
     """Asks; starts nothing."""
 
     name = "remote"
+    cannot = CANNOT
+    needs = NEEDS
 
     def find(self) -> str | None:
         """Give a word that is no program: there is nothing to install."""
@@ -62,7 +69,12 @@ class Remote:
         """Pass everything on as it is."""
         return Translated(dict(body))
 
-    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:  # noqa: ARG002
+    def probe(
+        self,
+        served_name: str,
+        context: int | None = None,  # noqa: ARG002
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> tuple[str, Mapping[str, Any]]:
         """Ask for one token of chat."""
         return openai_probe(served_name)
 

@@ -17,6 +17,7 @@ from footplate_daemon.runtimes.base import (
     SleepCalls,
     Translated,
 )
+from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.runtimes.commandline import flags, replace_program
 from footplate_daemon.runtimes.parameters import Names, openai_call, openai_probe, translate
 from footplate_daemon.runtimes.patterns import find_cause, find_progress, milestone, read_count, symptom
@@ -61,10 +62,25 @@ SAME_PARAMETER = {
 """Other names of launch parameters → the one used here."""
 
 
+CANNOT: Mapping[Case, str] = {
+    Case.SEVERAL: "It refuses `n` above 1: ask several times.",
+    Case.JSON_SCHEMA: "It ignores `response_format`, and says so: ask for JSON in the prompt.",
+    Case.EMBEDDINGS: "Put the model on vLLM, llama.cpp or Ollama.",
+    Case.RERANKING: "Put the model on vLLM or llama.cpp.",
+}
+NEEDS: Mapping[Case, Need] = {
+    Case.REASONING: Need("a model that writes it between `<think>` and `</think>`."),
+    Case.REASONING_OFF: Need("a model whose chat template knows `enable_thinking`."),
+    Case.TOOLS: Need("a model that writes its calls as Qwen and Hermes do; `tool_choice` cannot force one."),
+}
+
+
 class Transformers:
     """Starts the worker; reads its log."""
 
     name = "transformers"
+    cannot = CANNOT
+    needs = NEEDS
 
     def __init__(self, program: str | None = None, *, environment: Mapping[str, str]) -> None:
         """Use `program` (a Python, or its environment's folder) if given, else search for one."""
@@ -148,7 +164,12 @@ class Transformers:
         """Rename the words of others; the worker itself keeps max_tokens within the context."""
         return translate(NAMES, body)
 
-    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:  # noqa: ARG002
+    def probe(
+        self,
+        served_name: str,
+        context: int | None = None,  # noqa: ARG002
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> tuple[str, Mapping[str, Any]]:
         """Ask for one token of chat."""
         return openai_probe(served_name)
 

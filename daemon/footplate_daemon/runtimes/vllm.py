@@ -17,6 +17,7 @@ from footplate_daemon.runtimes.base import (
     SleepCalls,
     Translated,
 )
+from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.runtimes.commandline import flags, replace_program
 from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, openai_probe, translate
 from footplate_daemon.runtimes.patterns import (
@@ -47,10 +48,27 @@ COMMON_PLACES = (
 """Environments that people make for vLLM, looked into after PATH."""
 
 
+CANNOT: Mapping[Case, str] = {}
+NEEDS: Mapping[Case, Need] = {
+    Case.REASONING: Need(
+        "`--reasoning-parser` with the name of the model's kind in `args`; else it comes within the answer.",
+        ("--reasoning-parser",),
+    ),
+    Case.REASONING_OFF: Need("a model whose chat template knows `enable_thinking`."),
+    Case.TOOLS: Need(
+        "`--enable-auto-tool-choice` and `--tool-call-parser` with the name of the model's kind in `args`; "
+        "else tools are refused.",
+        ("--enable-auto-tool-choice", "--tool-call-parser"),
+    ),
+}
+
+
 class Vllm:
     """Starts `vllm serve`; reads its log."""
 
     name = "vllm"
+    cannot = CANNOT
+    needs = NEEDS
 
     def __init__(self, program: str | None = None, *, environment: Mapping[str, str]) -> None:
         """Use `program` (the command, or its environment's folder) if given, else search for it."""
@@ -138,7 +156,12 @@ class Vllm:
             clamped={name: f"{value} → {context}, the context" for name, value in clamped.items()},
         )
 
-    def probe(self, served_name: str, context: int | None = None) -> tuple[str, Mapping[str, Any]]:  # noqa: ARG002
+    def probe(
+        self,
+        served_name: str,
+        context: int | None = None,  # noqa: ARG002
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> tuple[str, Mapping[str, Any]]:
         """Ask for one token of chat."""
         return openai_probe(served_name)
 

@@ -143,7 +143,7 @@ class Engine:
     async def generate_one_token(self, timeout_seconds: float) -> int | None:
         """Have it generate; give the HTTP status, None if it does not answer in time."""
         served_name = self.variant.served_name
-        return await warm_up(self.address, self.runtime, served_name, self.context, timeout_seconds)
+        return await warm_up(self.address, self.runtime, served_name, self.plan, timeout_seconds)
 
     async def settled(self) -> None:
         """Return when no launch is under way any more, however it ended."""
@@ -202,7 +202,13 @@ class Engine:
         await until_up(self.address, self.runtime, host)
         parameters = self.plan.parameters if self.plan is not None else {}
         try:
-            await host.load_model(self.address, self.variant.served_name, self.context, parameters)
+            await host.load_model(
+                self.address,
+                self.variant.served_name,
+                self.context,
+                parameters,
+                capabilities=self.variant.capabilities,
+            )
         except FootplateError as error:
             raise StartFailed(None, error) from error
 

@@ -397,7 +397,7 @@ class Engines:
             is_wanted = wanted is not None and wanted.variant == variant.name
             target = wanted if wanted is not None and is_wanted else Target(variant.name)
             context = variant.launch_context(target.preset, target.context)
-            if variant.served_name in loaded and context in {None, loaded[variant.served_name]}:
+            if variant.served_name in loaded and _holds(loaded[variant.served_name], context):
                 engine = self._new(target, attempt)
                 engine.record, engine.plan = record, self.plan(target, record.port, record.api_key)
                 engine.enter(EngineState.READY)
@@ -623,6 +623,11 @@ class Engines:
     def _spawn(self, work: Awaitable[None]) -> "asyncio.Task[None]":
         assert self._tasks is not None, "the engines are not running"  # noqa: S101
         return self._tasks.create_task(_as_coroutine(work))
+
+
+def _holds(loaded_context: int | None, wanted_context: int | None) -> bool:
+    """Say whether a loaded model is as it is wanted; one made for less is capped by its host."""
+    return wanted_context is None or loaded_context is None or loaded_context <= wanted_context
 
 
 async def _as_coroutine(work: Awaitable[None]) -> None:

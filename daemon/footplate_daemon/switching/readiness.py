@@ -6,7 +6,7 @@ list must name what we started.
 
 import asyncio
 
-from footplate_daemon.runtimes.base import Host, Runtime
+from footplate_daemon.runtimes.base import Host, LaunchPlan, Runtime
 from footplate_daemon.switching.probe import Address, ask
 
 FIRST_PAUSE_SECONDS = 0.01
@@ -33,10 +33,10 @@ async def is_ready(address: Address, runtime: Runtime, served_name: str) -> bool
 
 
 async def warm_up(
-    address: Address, runtime: Runtime, served_name: str, context: int | None, timeout_seconds: float
+    address: Address, runtime: Runtime, served_name: str, plan: LaunchPlan | None, timeout_seconds: float
 ) -> int | None:
     """Have one token generated, so that the first real answer is not the slow one; give the HTTP status."""
-    path, body = runtime.probe(served_name, context)
+    path, body = runtime.probe(served_name, plan.context if plan else None, plan.parameters if plan else None)
     answer = await ask(address, "POST", path, body=body, timeout_seconds=timeout_seconds)
     return None if answer is None else answer.status
 
