@@ -28,6 +28,8 @@ VERBS = {
     "switches": "List the last switches.",
     "logs": "Show the log of the daemon or of an engine.",
     "config": "Check the configuration file.",
+    "doctor": "Say what is installed, what is missing, and how to get it.",
+    "env": "Make an environment for vLLM or transformers.",
     "reload": "Take up a changed configuration file.",
     "supervisorctl": "Run supervisorctl on our supervisord.",
     "completion": "Print the completion script for a shell.",
