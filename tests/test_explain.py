@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_daemon import settings
+from footplate_daemon import guide, settings
 from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.errors import NotFound
 from footplate_daemon.explain import explain
@@ -84,7 +84,28 @@ def test_a_risky_preset_is_named_so(vllm: Vllm) -> None:
     found = explain(variant("vllm/gemma-3-4b-it"), "max-context", vllm)
 
     assert (found.preset, found.context) == ("max-context", 4096)
-    assert found.notes == ("The preset max-context is risky: it may not start.",)
+    assert found.notes[-1] == "The preset max-context is risky: it may not start."
+
+
+def test_what_the_runtime_needs_for_a_case_is_noted_unless_it_has_it(vllm: Vllm) -> None:
+    plain = variant("vllm/gemma-3-4b-it")
+    parsing = replace(plain, args=("--reasoning-parser", "qwen3"))
+
+    def noted(found: Explanation) -> list[str]:
+        return [note.partition(":")[0] for note in found.notes]
+
+    assert noted(explain(plain, None, vllm)) == ["Reasoning", "Tools"]
+    assert noted(explain(parsing, None, vllm)) == ["Tools"]
+
+
+def test_reasoning_that_cannot_be_switched_off_is_noted() -> None:
+    silent = replace(variant("llamacpp/guide"), profile=settings.Profile(reasoning="off"))
+
+    found = explain(silent, None, LlamaCpp(environment={}), weights_at=guide.path())
+
+    told = parameters(found)["reasoning"]
+    assert (told.value, told.becomes) == ("none", "chat_template_kwargs.enable_thinking")
+    assert "cannot be switched off" in found.notes[-1]
 
 
 def test_without_the_runtime_the_rest_is_told_all_the_same() -> None:

@@ -232,6 +232,7 @@ def test_a_profile_goes_over_another_in_what_it_says() -> None:
     merged = under.under(Profile.model_validate({"max_tokens": 5, "reasoning": "low"}))
 
     assert merged.body() == {"temperature": 0.3, "max_tokens": 5, "stop": ["a"], "reasoning_effort": "low"}
+    assert Profile(reasoning="off").body() == Profile(reasoning="none").body() == {"reasoning_effort": "none"}
 
 
 @pytest.mark.parametrize(

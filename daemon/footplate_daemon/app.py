@@ -57,19 +57,23 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
             daemon = await _wire(paths, configuration, environment, database)
             serving = server(Faces(control_app(_control_parts(daemon)), daemon.openai))
             async with _until_signalled(serving), asyncio.TaskGroup() as tasks:
-                kept = [
-                    tasks.create_task(daemon.switcher.run(), name="switcher"),
-                    tasks.create_task(daemon.turns.run(), name="turns"),
-                    tasks.create_task(daemon.ledger.run(), name="ledger"),
-                    tasks.create_task(daemon.sampler.run(), name="sampler"),
-                ]
+                switcher = tasks.create_task(daemon.switcher.run(), name="switcher")
+                turns = tasks.create_task(daemon.turns.run(), name="turns")
+                ledger = tasks.create_task(daemon.ledger.run(), name="ledger")
+                sampler = tasks.create_task(daemon.sampler.run(), name="sampler")
                 asyncio.get_running_loop().add_signal_handler(
                     signal.SIGHUP, lambda: tasks.create_task(daemon.reload_quietly())
                 )
                 await serving.serve(sockets=[listener])
                 logger.info("stopping")
-                for task in reversed(kept):
+                for task in (
+                    turns,
+                    switcher,
+                    ledger,
+                    sampler,
+                ):  # who is last has nothing more to do for others
                     task.cancel()
+                    await asyncio.wait({task})
                 await daemon.gateway.close()
                 await daemon.gpus.close()
     paths.socket.unlink(missing_ok=True)

@@ -121,6 +121,9 @@ class DaemonUnreachable(FootplateError):
     http_status = 503
 
 
+INTERNAL = FootplateError("Internal error.", hint="The daemon's log has all of it: footplate logs")
+"""What a client is told of a mistake of ours."""
+
 BY_CODE: Mapping[str, type[FootplateError]] = {
     kind.code: kind
     for kind in (

@@ -1,9 +1,9 @@
 """What would be started for a variant, and what its generation parameters come to there.
 
-Pure, but for the runtime's own search for its program; starts nothing.
+Looks for the runtime's program and into the weights' chat template; starts nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from footplate_daemon import catalog
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import Invalid, Unavailable
 from footplate_daemon.runtimes.base import Launch, LaunchPlan, Runtime, Translated
+from footplate_daemon.runtimes.cases import Case
 from footplate_daemon.settings import MASK, Profile, mask_arguments, mask_environment
 from footplate_daemon.wire import Explanation, ParameterExplained
 
@@ -28,6 +29,14 @@ PROBES: Mapping[str, Any] = {
 """Values by which a runtime is asked what it makes of a parameter that the profile leaves out."""
 PROFILE_WORDS: Mapping[str, str] = {"reasoning_effort": "reasoning"}
 """What the profile calls otherwise than OpenAI does."""
+OF_OTHER_MODELS: Mapping[Case, str] = {
+    Case.EMBEDDINGS: "embedding",
+    Case.RERANKING: "rerank",
+    Case.IMAGES: "vision",
+}
+"""Cases that matter only for a model with that capability."""
+METADATA_BYTES = 32 * 1024 * 1024
+"""Of a GGUF file: what begins with them holds the chat template."""
 
 
 def explain(
@@ -44,6 +53,7 @@ def explain(
         variant, preset=preset, context=context, port=NO_PORT, api_key=MASK, weights_at=weights_at
     )
     launch, notes = _launch(runtime, plan)
+    notes = (*notes, *_differences(variant, runtime, launch), *_about_reasoning(variant, weights_at))
     if chosen and chosen.risky:
         notes = (*notes, f"The preset {chosen.name} is risky: it may not start.")
     return Explanation(
@@ -66,6 +76,47 @@ def _launch(runtime: Runtime, plan: LaunchPlan) -> tuple[Launch | None, tuple[st
         return runtime.launch(plan), ()
     except (Unavailable, Invalid) as error:
         return None, (" ".join(filter(None, [error.message, error.hint])),)
+
+
+def _differences(variant: Variant, runtime: Runtime, launch: Launch | None) -> Iterator[str]:
+    """Say what the runtime cannot do for this model, and what it could if it were started otherwise."""
+    for case, sentence in runtime.cannot.items():
+        if _matters(case, variant):
+            yield f"{case}: no. {sentence}"
+    for case, need in runtime.needs.items():
+        is_met = not need.options or launch is None or set(need.options) <= set(launch.command)
+        if _matters(case, variant) and not is_met:
+            yield f"{case}: needs {need.sentence}"
+
+
+def _matters(case: Case, variant: Variant) -> bool:
+    capability = OF_OTHER_MODELS.get(case, "chat")
+    return capability in variant.capabilities
+
+
+def _about_reasoning(variant: Variant, weights_at: Path | None) -> Iterator[str]:
+    if variant.profile.body().get("reasoning_effort") != "none" or weights_at is None:
+        return
+    if variant.runtime != "ollama" and _knows_enable_thinking(weights_at) is False:
+        yield (
+            f"The chat template of {variant.model} does not know enable_thinking: if the model reasons, that "
+            "cannot be switched off."
+        )
+
+
+def _knows_enable_thinking(weights: Path) -> bool | None:
+    """Look into the chat template; None where none is found."""
+    word = b"enable_thinking"
+    try:
+        if weights.is_file():
+            with weights.open("rb") as file:
+                start = file.read(METADATA_BYTES)
+            return word in start if b"tokenizer.chat_template" in start else None
+        templates = [*weights.glob("chat_template*"), weights / "tokenizer_config.json"]
+        text = b"".join(file.read_bytes() for file in templates if file.is_file())
+    except OSError:
+        return None
+    return word in text if text else None
 
 
 def _shown(command: Sequence[str]) -> tuple[str, ...]:

@@ -353,8 +353,8 @@ class Profile(Table):
     """Texts that end the answer."""
     system: str | None = None
     """Sent as the first message, unless the request has a system message."""
-    reasoning: Literal["none", "low", "medium", "high"] | None = None
-    """How much a model that can think does so before it answers."""
+    reasoning: Literal["off", "none", "low", "medium", "high"] | None = None
+    """How much a model that can think does so before it answers; `off` and `none` are the same."""
 
     def under(self, over: "Profile | None") -> "Profile":
         """Give this profile with what `over` says put over it."""
@@ -368,7 +368,7 @@ class Profile(Table):
             "max_tokens": self.max_tokens,
             "seed": self.seed,
             "stop": None if self.stop is None else list(self.stop),
-            "reasoning_effort": self.reasoning,
+            "reasoning_effort": "none" if self.reasoning == "off" else self.reasoning,
         }
         return {name: value for name, value in said.items() if value is not None}
 

@@ -308,6 +308,8 @@ def write_private(file: Path, text: str) -> None:
 
 def tail(log_file: Path, line_count: int) -> list[str]:
     """Give the last lines of a log, oldest first; empty when there is none."""
+    if not line_count:
+        return []
     try:
         with log_file.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - 256 * line_count - 4096))

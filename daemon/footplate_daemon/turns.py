@@ -5,7 +5,6 @@ with the last event id it saw and misses nothing. Only `stop`, or the end of the
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -14,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from footplate_daemon.catalog import Variant
-from footplate_daemon.errors import Conflict, EngineFailed, FootplateError, NotFound
+from footplate_daemon.errors import INTERNAL, Conflict, EngineFailed, FootplateError, NotFound
 from footplate_daemon.gateway.gateway import Answering, Ask, Gateway
 from footplate_daemon.gateway.sse import EventSplitter
+from footplate_daemon.runtimes.reasoning import WARNING
 from footplate_daemon.store.sessions import CUT_OFF, SessionStore
-from footplate_daemon.wire import Turn, TurnDelta, TurnError, TurnState, TurnWish
+from footplate_daemon.wire import Diagnosis, Turn, TurnDelta, TurnError, TurnState, TurnWish
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class _Live:
     """Characters of reasoning and answer that are in the database."""
     task: "asyncio.Task[None] | None" = None
     stop_asked: bool = False
+    is_ending: bool = False
+    """Nothing more comes; how it ended is being stored."""
     changed: "set[asyncio.Event]" = field(default_factory=set)
 
     def update(self, **fields: object) -> None:
@@ -58,6 +60,8 @@ class TurnKeeper:
         self._gateway = gateway
         self._sessions = sessions
         self._live: dict[tuple[str, int], _Live] = {}
+        self._asking: set[str] = set()
+        """Sessions whose next turn is being stored."""
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -68,13 +72,18 @@ class TurnKeeper:
     async def ask(self, session_id: str, wish: TurnWish) -> Turn:
         """Store a question and begin to answer it; raise `NotFound` for the session or the model."""
         self._gateway.resolve(wish.model)
-        if any(live.turn.session_id == session_id for live in self._live.values()):
+        is_answering = any(live.turn.session_id == session_id for live in self._live.values())
+        if is_answering or session_id in self._asking:
             raise Conflict(
                 "The session still answers its last question.", hint="Wait for it, or stop it first."
             )
-        turn = await self._sessions.add_turn(
-            session_id, wish.prompt, wish.parameters, wish.model, time.time()
-        )
+        self._asking.add(session_id)
+        try:
+            turn = await self._sessions.add_turn(
+                session_id, wish.prompt, wish.parameters, wish.model, time.time()
+            )
+        finally:
+            self._asking.discard(session_id)
         live = _Live(turn)
         self._live[session_id, turn.number] = live
         assert self._tasks is not None, "turns are not running"  # noqa: S101
@@ -86,10 +95,18 @@ class TurnKeeper:
         live = self._live.get((session_id, number))
         if live is None or live.task is None:
             return await self._sessions.get_turn(session_id, number)
-        live.stop_asked = True
-        live.task.cancel()
+        if not live.stop_asked and not live.is_ending:
+            live.stop_asked = True
+            live.task.cancel()
         await asyncio.wait({live.task})
         return live.turn
+
+    async def delete_session(self, session_id: str) -> None:
+        """Stop what the session is answering and delete it; raise `NotFound`."""
+        for session, number in list(self._live):
+            if session == session_id:
+                await self.stop(session, number)
+        await self._sessions.delete(session_id)
 
     async def follow(
         self, session_id: str, number: int, last_event_id: str | None = None
@@ -107,7 +124,9 @@ class TurnKeeper:
         live.changed.add(woken)
         try:
             seen = _parse_event_id(last_event_id)
-            if seen is None:
+            if seen is None or any(
+                part > there for part, there in zip(seen, _lengths(live.turn), strict=True)
+            ):
                 yield _event_id(live.turn), live.turn
                 seen = _lengths(live.turn)
             state = live.turn.state
@@ -129,27 +148,39 @@ class TurnKeeper:
             live.changed.discard(woken)
 
     async def _keep(self, live: _Live, wish: TurnWish) -> None:
-        """Answer one turn and store how it ended, whatever happens."""
-        key = live.turn.session_id, live.turn.number
+        """Answer one turn and store how it ended, whatever happens: other turns must not suffer for it."""
+        ended: dict[str, object] = {"state": TurnState.DONE}
         try:
             await self._answer(live, wish)
-            live.update(state=TurnState.DONE)
         except FootplateError as error:
-            live.update(
-                state=TurnState.FAILED,
-                error=TurnError(message=error.message, code=error.code, hint=error.hint),
-            )
+            ended = _failure(error)
         except asyncio.CancelledError:
-            if live.stop_asked:
-                live.update(state=TurnState.STOPPED, finish_reason="stopped")
-            else:
-                live.update(state=TurnState.FAILED, error=CUT_OFF)
+            if not live.stop_asked:
+                ended = {"state": TurnState.FAILED, "error": CUT_OFF}
                 raise
+            ended = {"state": TurnState.STOPPED, "finish_reason": "stopped"}
+        except Exception:
+            logger.exception("a turn failed", extra={"session": live.turn.session_id})
+            ended = _failure(INTERNAL)
         finally:
-            live.update(ended_at=time.time())
-            with contextlib.suppress(NotFound):  # the session was deleted meanwhile
-                await asyncio.shield(self._sessions.finish_turn(live.turn))
-            del self._live[key]
+            live.is_ending = True
+            turn = live.turn.model_copy(update={**ended, "ended_at": time.time()})
+            await asyncio.shield(self._store_ended(turn))
+            del self._live[turn.session_id, turn.number]
+            live.update(**ended, ended_at=turn.ended_at)
+
+    async def _store_ended(self, turn: Turn) -> None:
+        """Store how a turn ended; while the database is busy or full, try again for half a minute."""
+        for pause in (1, 2, 4, 8, 16, None):
+            try:
+                return await self._sessions.finish_turn(turn)
+            except NotFound:
+                return None  # its session was deleted meanwhile
+            except FootplateError as error:
+                logger.warning("a turn is not stored yet", extra={"cause": error.message})
+            if pause is not None:
+                await asyncio.sleep(pause)
+        return None
 
     async def _answer(self, live: _Live, wish: TurnWish) -> None:
         variant = self._gateway.resolve(wish.model)
@@ -200,7 +231,8 @@ class TurnKeeper:
     async def _store_as_it_comes(self, live: _Live) -> None:
         while True:
             try:
-                await self._store(live)
+                if _lengths(live.turn) != live.stored or live.turn.state != TurnState.STREAMING:
+                    await self._store(live)
             except FootplateError as error:  # a full disk: the turn goes on, and is stored when it can be
                 logger.warning("a turn is not stored yet", extra={"cause": error.message})
             await asyncio.sleep(STORE_SECONDS)
@@ -227,9 +259,12 @@ async def _stream(live: _Live, answering: Answering) -> None:
     async for chunk in answering.stream():
         content, reasoning = "", ""
         for event in splitter.feed(chunk):
-            delta = _delta_of(event)
+            said = _said(event)
+            delta = _delta_of(said)
             content += delta.content
             reasoning += delta.reasoning
+            if WARNING in said:
+                live.update(warning=str(said[WARNING]))
         if content or reasoning:
             live.update(
                 answer=live.turn.answer + content,
@@ -248,18 +283,39 @@ async def _stream(live: _Live, answering: Answering) -> None:
         raise EngineFailed(answering.error, hint="Ask again, or see: footplate logs")
 
 
-def _delta_of(event: bytes) -> TurnDelta:
-    """Take the text out of one event of an OpenAI stream; empty for what carries none."""
+def _said(event: bytes) -> Mapping[str, Any]:
+    """Parse one event of an OpenAI stream; empty for `[DONE]` and the like."""
     try:
         chunk = json.loads(event)
     except ValueError:
-        return TurnDelta()
-    choices = chunk.get("choices") if isinstance(chunk, Mapping) else None
+        return {}
+    return chunk if isinstance(chunk, Mapping) else {}
+
+
+def _delta_of(chunk: Mapping[str, Any]) -> TurnDelta:
+    """Take the text out of one chunk; empty for what carries none."""
+    choices = chunk.get("choices")
     delta: Any = choices[0].get("delta") if choices else None
     if not isinstance(delta, Mapping):
         return TurnDelta()
-    reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
-    return TurnDelta(content=delta.get("content") or "", reasoning=reasoning)
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    return TurnDelta(content=_text(delta.get("content")), reasoning=_text(reasoning))
+
+
+def _text(content: object) -> str:
+    """Give text as it can be stored; what is none, or half a character, is left out or replaced."""
+    return content.encode(errors="replace").decode() if isinstance(content, str) else ""
+
+
+def _failure(error: FootplateError) -> dict[str, object]:
+    diagnosis = error.details.get("diagnosis")
+    told = TurnError(
+        message=error.message,
+        code=error.code,
+        hint=error.hint,
+        diagnosis=Diagnosis.model_validate(diagnosis) if diagnosis else None,
+    )
+    return {"state": TurnState.FAILED, "error": told}
 
 
 def _lengths(turn: Turn) -> tuple[int, int]:
@@ -277,4 +333,5 @@ def _event_id(turn: Turn) -> str:
 
 def _parse_event_id(event_id: str | None) -> tuple[int, int] | None:
     first, _, second = (event_id or "").partition("-")
-    return (int(first), int(second)) if first.isdecimal() and second.isdecimal() else None
+    is_ours = first.isdecimal() and second.isdecimal() and len(event_id or "") < 40
+    return (int(first), int(second)) if is_ours else None

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+LONGEST_CONTEXT = 100_000_000
+"""Tokens; more than any model has, less than what would overflow somewhere."""
+
 
 class Shape(BaseModel):
     """What the daemon sends: frozen; a newer daemon may send more than we know."""
@@ -210,7 +213,7 @@ class SwitchWish(Wish):
     """A model, or a variant `runtime/model`."""
     runtime: str | None = None
     preset: str | None = None
-    context: int | None = Field(default=None, ge=1)
+    context: int | None = Field(default=None, ge=1, le=LONGEST_CONTEXT)
 
 
 class RuntimeWish(Wish):
@@ -219,7 +222,7 @@ class RuntimeWish(Wish):
     runtime: str
     model: str | None = None
     preset: str | None = None
-    context: int | None = Field(default=None, ge=1)
+    context: int | None = Field(default=None, ge=1, le=LONGEST_CONTEXT)
 
 
 class Plan(Shape):
@@ -252,6 +255,8 @@ class TurnError(Shape):
     message: str
     code: str
     hint: str | None = None
+    diagnosis: Diagnosis | None = None
+    """Where an engine failed: why, and the ways out."""
 
 
 class Turn(Shape):
@@ -279,6 +284,8 @@ class Turn(Shape):
     finish_reason: str | None = None
     request_id: str | None = None
     error: TurnError | None = None
+    warning: str | None = None
+    """Why the answer is not what was wanted although nothing failed: its tokens all went into reasoning."""
 
 
 class Session(Shape):
@@ -301,7 +308,7 @@ class SessionWithTurns(Session):
 class SessionWish(Wish):
     """Body of `POST /api/v1/sessions`."""
 
-    title: str = ""
+    title: str = Field(default="", max_length=200)
 
 
 class SessionChange(Wish):

@@ -52,3 +52,29 @@ def test_what_is_no_json_stays_as_it_is() -> None:
     translation.feed(b'"reasoning but no json')
 
     assert translation.end() == b'"reasoning but no json'
+
+
+def test_the_empty_lines_between_reasoning_and_answer_go() -> None:
+    translation = ReasoningInStream()
+    texts = [{"reasoning": "\n"}, {"reasoning": "Hm\n"}, {"content": "\n\n"}, {"content": "Yes\n\n"}]
+    stream = [{"choices": [{"index": 0, "delta": text}]} for text in texts]
+
+    out = b"".join(translation.feed(b"data: %b\n\n" % json.dumps(chunk).encode()) for chunk in stream)
+
+    deltas = [json.loads(event[6:])["choices"][0]["delta"] for event in out.split(b"\n\n")[:-1]]
+    assert "".join(delta.get("reasoning", "") for delta in deltas) == "Hm\n"
+    assert "".join(delta.get("content", "") for delta in deltas) == "Yes\n\n"
+
+
+def test_an_answer_cut_while_it_reasoned_carries_a_warning_for_that_choice_alone() -> None:
+    translation = ReasoningInStream()
+    cut = {"index": 0, "delta": {"reasoning": "Hm"}, "finish_reason": None}
+    whole = {"index": 1, "delta": {"reasoning": "Hm", "content": "Yes"}, "finish_reason": "length"}
+    end = {"index": 0, "delta": {}, "finish_reason": "length"}
+
+    events = [
+        translation.feed(b"data: %b\n\n" % json.dumps({"choices": [each]}).encode())
+        for each in (cut, whole, end)
+    ]
+
+    assert ["x_footplate_warning" in event.decode() for event in events] == [False, False, True]

@@ -105,6 +105,18 @@ def test_an_embedding_model_is_run_as_one(vllm: Vllm) -> None:
     assert arguments(vllm, capabilities=("embedding",)) == ("--runner", "pooling")
 
 
+def test_a_batch_that_is_too_small_for_a_text_is_left_to_vllm(vllm: Vllm) -> None:
+    small = arguments(
+        vllm, capabilities=("embedding",), context=512, parameters={"max_num_batched_tokens": 64}
+    )
+    large = arguments(
+        vllm, capabilities=("embedding",), context=512, parameters={"max_num_batched_tokens": 4096}
+    )
+
+    assert "--max-num-batched-tokens" not in small
+    assert "--max-num-batched-tokens" in large
+
+
 def test_a_container_gets_the_arguments_without_the_program() -> None:
     launch = Vllm(environment={}).launch(plan(command=("docker", "run", "vllm/vllm-openai", "{args}")))
 

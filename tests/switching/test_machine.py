@@ -21,6 +21,7 @@ from footplate_daemon.switching.machine import (
     Refusal,
     Refuse,
     Released,
+    Replaced,
     Requested,
     Room,
     Rules,
@@ -352,6 +353,40 @@ def test_new_rules_forgive_what_changed() -> None:
     assert not state.breakers
 
 
+def test_an_engine_that_would_be_started_otherwise_gives_way_to_a_new_one() -> None:
+    state, busy = after(Requested(7, "a", 3), Replaced("a", 4), Wished(A, 4.5), state=serving())
+    _, idle = after(Released(7, 5), Stopped(1, 6), state=state)
+
+    assert not of(Stop, busy)
+    assert of(AwaitMemory, idle) == [AwaitMemory(A, 2)]
+
+
+def test_a_load_that_would_be_started_otherwise_begins_anew_for_the_same_wish() -> None:
+    state, replaced = after(Wished(A, 0), MemoryFreed(1, 1), Replaced("a", 2))
+    state, again = after(Stopped(1, 3), state=state)
+
+    assert of(Stop, replaced) == [Stop(A, 1, kill=True)]
+    assert not outcomes(replaced)
+    assert of(AwaitMemory, again) == [AwaitMemory(A, 2)]
+
+
+def test_a_variant_that_is_no_more_is_given_up_everywhere() -> None:
+    state, _ = after(Wished(B, 3), Requested(9, "a", 3.5), state=serving())
+    state, actions = after(RulesChanged(Rules(), 4, known=frozenset({"c"})), state=state)
+
+    assert outcomes(actions) == ["cancelled"]
+    assert of(Refuse, actions) == [Refuse(9, "a", Refusal.STOPPED)]
+    assert (state.wanted, state.last, state.switch) == (None, None, None)
+
+
+def test_a_variant_that_was_stopped_does_not_come_back_by_rollback() -> None:
+    state, _ = after(Wished(B, 3), StopWished("a", 3.5), Stopped(1, 4), MemoryFreed(2, 5), state=serving())
+    state, actions = after(Failed(2, BROKEN, 6), state=state)
+
+    assert outcomes(actions) == ["failed"]
+    assert not of(AwaitMemory, actions)
+
+
 class World:
     """Carries the machine's actions out in random order and checks what must always hold."""
 
@@ -376,6 +411,7 @@ class World:
         self.running: dict[int, str] = {}
         self.switches: set[int] = set()
         self.next_request = 1
+        self.known = frozenset("abcd")
 
     def happen(self, event: Event) -> None:
         self.state, actions = step(self.state, event)
@@ -397,6 +433,7 @@ class World:
                 self.open.remove(request)
             case Start(target=target, attempt=attempt):
                 variants = [resident.target.variant for resident in self.state.residents]
+                assert target.variant in self.known
                 assert target.variant not in variants
                 assert self.rules.room.fits([*variants, target.variant])
                 self.running[attempt] = "loading"
@@ -429,7 +466,7 @@ class World:
         """Let one thing happen that may happen."""
         self.now += self.dice.choice([0, 0.1, 1, 5])
         kind = self.dice.random()
-        target = Target(self.dice.choice("abcd"), self.dice.choice([None, None, "big"]))
+        target = Target(self.dice.choice(sorted(self.known)), self.dice.choice([None, None, "big"]))
         if kind < 0.25:
             request, self.next_request = self.next_request, self.next_request + 1
             self.open.add(request)
@@ -446,6 +483,11 @@ class World:
             self.kill(self.dice.choice(sorted(self.running)))
         elif kind < 0.6:
             self.happen(Ticked(self.now))
+        elif kind < 0.62:
+            self.happen(Replaced(target.variant, self.now))
+        elif kind < 0.64:
+            self.known = frozenset(self.dice.sample("abcd", self.dice.choice([2, 3, 4])))
+            self.happen(RulesChanged(self.rules, self.now, known=self.known))
         else:
             self.finish_something()
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
-from footplate_daemon.errors import FootplateError, Invalid, Unavailable
+from footplate_daemon.errors import EngineFailed, FootplateError, Invalid, NotFound, Unavailable
 from footplate_daemon.gateway.engine_errors import reshape
 from footplate_daemon.gateway.ledger import Ledger
-from footplate_daemon.gateway.sse import StreamWatch, Usage, usage_of
-from footplate_daemon.gateway.upstream import Response, Upstream
+from footplate_daemon.gateway.sse import StreamWatch, Usage, error_of, usage_of
+from footplate_daemon.gateway.upstream import Broken, Response, Upstream
+from footplate_daemon.runtimes import parameters
 from footplate_daemon.runtimes.base import Call, Runtime
 from footplate_daemon.store.exchanges import Exchange, Outcome
 from footplate_daemon.switching.leases import Lease
@@ -76,7 +77,6 @@ class Answering:
         """Give the answer's bytes as they come, in OpenAI's form."""
         translation = self.call.translation
         async for data in self.response:
-            self.lease.progressed()
             chunk = data if translation is None else translation.feed(data)
             if chunk:
                 self._look_at(chunk)
@@ -88,12 +88,17 @@ class Answering:
         self.error = self.watch.error
 
     async def whole(self, limit: int) -> bytes:
-        """Give an answer that is not streamed, in OpenAI's form; raise `EngineFailed` if it is too long."""
+        """Give an answer that is not streamed, in OpenAI's form.
+
+        Raise `EngineFailed` if it is too long; that, or `Invalid`, if it is an error in spite of its status.
+        """
         body = await self.response.read(limit)
         if self.call.translation is not None:
             body = self.call.translation.feed(body) + self.call.translation.end()
         self.first_at = self.last_at = time.monotonic()
         self._whole = usage_of(body)
+        if b'"error"' in body and error_of(body):
+            raise self._failed(body)
         return body
 
     async def failure(self) -> tuple[int, dict[str, Any]]:
@@ -103,8 +108,17 @@ class Answering:
         self.error = str(shaped["error"]["message"])
         return status, shaped
 
+    def _failed(self, body: bytes) -> FootplateError:
+        status, shaped = reshape(500, body, self.variant.name)
+        said = shaped["error"]
+        kind = Invalid if status < 500 else EngineFailed
+        return kind(str(said["message"]), hint=said["hint"], param=said["param"])
+
     def _look_at(self, chunk: bytes) -> None:
+        events = self.watch.event_count
         self.watch.feed(chunk)
+        if self.watch.event_count > events:
+            self.lease.progressed()  # comments do not count: an engine that hangs may still send pings
         now = time.monotonic()
         if self.first_at is None and self.watch.has_content:
             self.first_at = now
@@ -151,13 +165,32 @@ class Gateway:
         self._upstreams: dict[int, Upstream] = {}
 
     def resolve_for(self, ask: Ask) -> Variant:
-        """Give the variant for a request: one that names no model goes to the service for its path."""
+        """Give the variant for a request: one that names no model goes to the service for its path.
+
+        Raise `Invalid` when the variant is none for that, before anything is loaded for it.
+        """
         if ask.model is None and ask.capability is not None:
-            for name in self._switcher.services.variants:
-                variant = self.catalog.variants.get(name)
-                if variant is not None and ask.capability in variant.capabilities:
-                    return variant
-        return self.resolve(ask.model)
+            return self._always_on(ask.capability, ask.path)
+        variant = self.resolve(ask.model)
+        if not _MAY_ANSWER[ask.capability].intersection(variant.capabilities):
+            raise Invalid(
+                f"{variant.name} is for {' and '.join(variant.capabilities)}: it does not answer {ask.path}.",
+                param="model",
+                hint="GET /v1/models lists what each model is for.",
+            )
+        return variant
+
+    def _always_on(self, capability: str, path: str) -> Variant:
+        """Give what answers at any time without being named: a service, else the active variant."""
+        for name in (*self._switcher.services.variants, self._switcher.active):
+            variant = self.catalog.variants.get(name or "")
+            if variant is not None and capability in variant.capabilities:
+                return variant
+        raise NotFound(
+            f"No service answers {path}.",
+            param="model",
+            hint="Name a model, or put one under [services] in config.toml.",
+        )
 
     def resolve(self, model: str | None) -> Variant:
         """Give the variant that answers for a model name; None means whatever is active or wanted.
@@ -184,6 +217,7 @@ class Gateway:
         outcome: Outcome = "failed"
         error: str | None = None
         try:
+            parameters.check(ask.body)
             variant = self.resolve_for(ask)
             async with self._switcher.lease(
                 variant.name, interactive=ask.interactive, waiting=waiting
@@ -191,12 +225,12 @@ class Gateway:
                 runtime = runtime_of(variant, self._runtimes)
                 call = runtime.call(
                     ask.path,
-                    _filled(ask.body, variant),
+                    _filled(ask.body, variant) if ask.capability is None else ask.body,
                     variant.served_name,
                     lease.context,
                     lease.parameters,
                 )
-                async with await self._send(ask, call, lease) as response:
+                async with _cut_first(), await self._send(ask, call, lease) as response:
                     answering = Answering(ask, lease, response, call, asked_at)
                     yield answering
                     outcome = "failed" if response.status >= 400 or answering.error else "done"
@@ -211,9 +245,9 @@ class Gateway:
 
     async def close(self) -> None:
         """Cut every connection to every engine."""
-        for upstream in self._upstreams.values():
+        upstreams, self._upstreams = self._upstreams, {}
+        for upstream in upstreams.values():
             await upstream.close()
-        self._upstreams.clear()
 
     async def _send(self, ask: Ask, call: Call, lease: Lease) -> Response:
         upstream = await self._upstream(lease)
@@ -221,7 +255,7 @@ class Gateway:
             "POST",
             call.path,
             ((b"content-type", b"application/json"), (b"x-request-id", ask.request_id.encode())),
-            json.dumps(call.body, ensure_ascii=False).encode(),
+            _encoded(call.body),
         )
 
     async def _upstream(self, lease: Lease) -> Upstream:
@@ -238,8 +272,8 @@ class Gateway:
             )
             gone = [attempt for attempt in self._upstreams if not self._switcher.is_running(attempt)]
             self._upstreams[lease.attempt] = upstream
-            for attempt in gone:
-                await self._upstreams.pop(attempt).close()
+            for former in [self._upstreams.pop(attempt) for attempt in gone]:
+                await former.close()
         return upstream
 
     def _note(
@@ -279,8 +313,42 @@ class Gateway:
         )
 
 
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(
+            "The request holds half of a surrogate pair, which is no character.", hint="Write it in UTF-8."
+        ) from error
+
+
+CUT_SECONDS = 0.3
+"""A broken connection is noticed before the death behind it; so long the lease may take to say why."""
+
+
+@asynccontextmanager
+async def _cut_first() -> AsyncIterator[None]:
+    """When the connection breaks, let the lease speak first: it knows of what the engine died."""
+    try:
+        yield
+    except Broken:
+        await asyncio.sleep(CUT_SECONDS)
+        raise
+
+
+_MAY_ANSWER: Mapping[str | None, frozenset[str]] = {
+    None: frozenset({"chat", "vision"}),
+    # A model that is said to be for chat may do more: its runtime knows.
+    "embedding": frozenset({"embedding", "chat"}),
+    "rerank": frozenset({"rerank", "embedding", "chat"}),
+}
+"""What a request needs → the capabilities of which a variant must have one."""
+
+
 def _filled(body: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
-    """Fill from the variant's profile what the client left out."""
+    """Fill from the variant's profile what the client left out; what generates nothing has no use for it."""
+    if not {"messages", "prompt"}.intersection(body):
+        return dict(body)
     filled = {**variant.profile.body(), **body}
     system = variant.profile.system
     messages = body.get("messages")

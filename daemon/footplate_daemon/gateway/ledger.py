@@ -1,6 +1,6 @@
 """The ledger's writer: exchanges are noted on the hot path and stored in groups off it.
 
-At most `FLUSH_SECONDS` of ended exchanges are lost to `kill -9`; those that run then are found as cut.
+At most `FLUSH_SECONDS` of ended exchanges are lost to `kill -9`, and those that run then.
 """
 
 import asyncio

@@ -36,6 +36,10 @@ CONNECT_SECONDS = 5.0
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+class Broken(EngineFailed):
+    """The connection to an engine broke, or never was: whoever watches the engine knows why."""
+
+
 class Upstream:
     """One engine's address. Connections are kept and used again, out of the caller's sight."""
 
@@ -144,7 +148,7 @@ class Upstream:
                 f"{self.name} did not accept a connection within {self._connect_seconds:g} s."
             ) from error
         except OSError as error:
-            raise Unavailable(
+            raise Broken(
                 f"{self.name} cannot be reached on port {self._port}: {_cause(error)}.", retry_after=1
             ) from error
         if self._is_closed:
@@ -255,9 +259,7 @@ class Response:
         await self.close()
 
     def _error(self) -> FootplateError:
-        return EngineFailed(
-            f"{self._name} {self._answer.failure}.", hint="The log of the engine may say why."
-        )
+        return Broken(f"{self._name} {self._answer.failure}.", hint="The log of the engine may say why.")
 
 
 _HOP_BY_HOP = frozenset(

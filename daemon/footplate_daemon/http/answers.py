@@ -52,14 +52,28 @@ def parse_object(body: bytes) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise Invalid("The body is nested too deeply.", hint="Send flatter JSON.") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise Invalid(f"The body cannot be read: {error}.", hint="Send smaller numbers.") from error
+    if b"\\ud" in body or b"\\uD" in body:
+        _refuse_half_characters(value)
     if not isinstance(value, dict):
         raise Invalid("The body must be a JSON object.", hint='For example: {"messages": [...]}')
     return value
 
 
+def _refuse_half_characters(value: Any) -> None:
+    """Raise `Invalid` for half of a surrogate pair: JSON can write it, but no text holds it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(
+            "The body holds half of a surrogate pair, which is no character.", hint="Write it in UTF-8."
+        ) from error
+
+
 async def send_json(send: Send, status: int, value: Any, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Answer with JSON."""
-    body = json.dumps(value, ensure_ascii=False).encode()
+    body = json.dumps(value, ensure_ascii=False).encode(errors="replace")
     await send_bytes(send, status, body, [JSON, *headers])
 
 
@@ -80,7 +94,3 @@ def retry_headers(error: FootplateError) -> Headers:
     if error.retry_after is None:
         return []
     return [(b"retry-after", str(max(1, round(error.retry_after))).encode())]
-
-
-INTERNAL = FootplateError("Internal error.", hint="The daemon's log has all of it: footplate logs")
-"""What a client is told of a mistake of ours."""

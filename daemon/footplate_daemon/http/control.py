@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
@@ -16,13 +17,14 @@ from starlette.exceptions import HTTPException
 
 from footplate_daemon import __version__, errors, wire
 from footplate_daemon.catalog import Variant
-from footplate_daemon.errors import Conflict, FootplateError, Invalid, NotFound
+from footplate_daemon.errors import INTERNAL, Conflict, FootplateError, Invalid, NotFound
 from footplate_daemon.events import Topic
 from footplate_daemon.gpu.sampler import Sampler
-from footplate_daemon.http.answers import INTERNAL, retry_headers
+from footplate_daemon.http.answers import retry_headers
 from footplate_daemon.store.sessions import SessionStore
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.supervisord import tail
+from footplate_daemon.switching.engine import engine_name
 from footplate_daemon.switching.machine import Reason, Target
 from footplate_daemon.switching.switcher import Switcher
 from footplate_daemon.turns import TurnKeeper
@@ -34,6 +36,10 @@ HEARTBEAT_SECONDS = 15.0
 STATUS_SECONDS = 0.05
 """Followers of the status get at most one event in this time."""
 LOG_POLL_SECONDS = 0.2
+
+
+Number = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
+"""A number in a path: what SQLite can hold."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
         engine: str, lines: Annotated[int, Query(ge=0, le=100_000)] = 100, follow: bool = False
     ) -> Response:
         known = parts.engine_logs()
-        log = known.get(engine.replace("/", "-"))
+        log = known.get(engine_name(engine))
         if log is None:
             raise NotFound(f"No engine {engine} has run here.", hint=f"Logs: {', '.join(known) or 'none'}.")
         return StreamingResponse(
@@ -145,7 +151,10 @@ def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
 
     @app.get("/api/v1/plan")
     async def plan(
-        name: str, runtime: str | None = None, preset: str | None = None, context: int | None = None
+        name: str,
+        runtime: str | None = None,
+        preset: str | None = None,
+        context: Annotated[int | None, Query(ge=1, le=wire.LONGEST_CONTEXT)] = None,
     ) -> wire.Plan:
         return await parts.plan(name, runtime, preset, context)
 
@@ -157,20 +166,22 @@ def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
         return {"switches": [*running, *ended][:limit]}
 
     @app.get("/api/v1/switches/{switch_id}")
-    async def switch(switch_id: int) -> wire.Switch:
+    async def switch(switch_id: Number) -> wire.Switch:
         try:
             return switcher.switch(switch_id)
         except NotFound:
             return await parts.switches.get(switch_id)
 
     @app.delete("/api/v1/switches/{switch_id}")
-    async def cancel(switch_id: int) -> wire.Switch:
+    async def cancel(switch_id: Number) -> wire.Switch:
         return switcher.cancel(switch_id)
 
     @app.post("/api/v1/switches/{switch_id}/remedies/{number}", status_code=202)
-    async def apply_remedy(switch_id: int, number: int, wait: bool = False) -> wire.Switch:
+    async def apply_remedy(switch_id: Number, number: Number, wait: bool = False) -> wire.Switch:
         failed = await switch(switch_id)
-        return await _switch(switcher, _remedied(failed, number), wait=wait, reason=Reason.REMEDY)
+        target = _remedied(failed, number)
+        await parts.find(target.variant, None)
+        return await _switch(switcher, target, wait=wait, reason=Reason.REMEDY)
 
 
 def _history_routes(app: FastAPI, parts: ControlParts) -> None:
@@ -192,7 +203,7 @@ def _history_routes(app: FastAPI, parts: ControlParts) -> None:
 
     @app.delete("/api/v1/sessions/{session_id}", status_code=204)
     async def delete_session(session_id: str) -> None:
-        await parts.sessions.delete(session_id)
+        await parts.turns.delete_session(session_id)
 
     @app.post("/api/v1/sessions/{session_id}/turns", status_code=202)
     async def ask(session_id: str, wish: wire.TurnWish) -> wire.Turn:
@@ -200,13 +211,13 @@ def _history_routes(app: FastAPI, parts: ControlParts) -> None:
 
     @app.get("/api/v1/sessions/{session_id}/turns/{number}/events")
     async def follow_turn(
-        session_id: str, number: int, last_event_id: Annotated[str | None, Header()] = None
+        session_id: str, number: Number, last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:
         await parts.sessions.get_turn(session_id, number)
         return _event_stream(_turn_events(parts.turns, session_id, number, last_event_id))
 
     @app.post("/api/v1/sessions/{session_id}/turns/{number}/stop")
-    async def stop_turn(session_id: str, number: int) -> wire.Turn:
+    async def stop_turn(session_id: str, number: Number) -> wire.Turn:
         return await parts.turns.stop(session_id, number)
 
 
@@ -215,6 +226,7 @@ async def _switch(
 ) -> wire.Switch:
     await switcher.adopted.wait()
     switch = switcher.wish(target, reason)
+    await switcher.remembered()
     return await switcher.ended(switch.id) if wait else switch
 
 
@@ -317,6 +329,8 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def by_router(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
+        if error.status_code == 400:
+            return _error_response(Invalid("The body cannot be read as JSON.", hint="Send one JSON object."))
         known = NotFound(
             f"There is no {request.method} {request.url.path} here.",
             hint="GET /openapi.json lists the calls.",

@@ -11,11 +11,23 @@ from pathlib import Path
 
 import uvicorn
 
-from footplate_daemon.errors import Conflict, Unavailable
-from footplate_daemon.http.answers import App, Receive, Scope, Send
+from footplate_daemon.errors import Conflict, TooLarge, Unavailable
+from footplate_daemon.http.answers import (
+    App,
+    ClientLeft,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_error,
+)
 from footplate_daemon.http.openai import OpenAIFace, is_for_gateway
 
 BACKLOG = 1024
+CONTROL_BODY_LIMIT = 32 * 1024 * 1024
+"""Bytes of a control request; a pasted text can be long."""
+PROBE_SECONDS = 1.0
 GOODBYE_SECONDS = 2
 """How long open connections may go on once the daemon is asked to stop."""
 
@@ -43,8 +55,26 @@ class Faces:
         """Answer one request with the face that it is for."""
         if scope["type"] == "http" and is_for_gateway(scope["path"]):
             await self._openai(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] in {"POST", "PATCH", "PUT"}:
+            await self._control_with_body(scope, receive, send)
         else:
             await self._control(scope, receive, send)
+
+    async def _control_with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body within the limit first: the framework would read any."""
+        try:
+            body = await read_body(receive, CONTROL_BODY_LIMIT)
+        except ClientLeft:
+            return
+        except TooLarge as error:
+            await send_error(send, error)
+            return
+        given = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return given.pop() if given else await receive()
+
+        await self._control(scope, again, send)
 
 
 def bind_unix(path: Path) -> socket.socket:
@@ -85,6 +115,7 @@ def server(app: Faces) -> Server:
 
 def _remove_stale(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_SECONDS)
         try:
             probe.connect(str(path))
         except OSError:

@@ -15,10 +15,9 @@ from typing import Any
 
 from footplate_daemon import errors
 from footplate_daemon.catalog import Catalog, Variant
-from footplate_daemon.errors import FootplateError, Invalid, NotFound
+from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound
 from footplate_daemon.gateway.gateway import Answering, Ask, Gateway
 from footplate_daemon.http.answers import (
-    INTERNAL,
     JSON,
     ClientLeft,
     Headers,
@@ -38,18 +37,24 @@ logger = logging.getLogger(__name__)
 ANSWER_LIMIT = 256 * 1024 * 1024
 """Bytes of an answer that is not streamed."""
 SSE: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+SCORED = ("text_1", "queries", "data_1")
 PASSED_THROUGH = {
-    "/v1/chat/completions": "messages",
-    "/v1/completions": "prompt",
-    "/v1/embeddings": "input",
-    "/v1/rerank": "query",
-    "/rerank": "query",
-    "/v1/score": "text_1",
-    "/score": "text_1",
+    "/v1/chat/completions": ("messages",),
+    "/v1/completions": ("prompt",),
+    "/v1/embeddings": ("input",),
+    "/v1/rerank": ("query",),
+    "/rerank": ("query",),
+    "/v1/score": SCORED,
+    "/score": SCORED,
 }
-"""What engines answer themselves, with the field that a request must have."""
-SERVED_BY = {"/v1/embeddings": "embedding", "/v1/rerank": "rerank", "/rerank": "rerank"}
-"""The capability that answers a path when no model is named."""
+"""What engines answer themselves, with the fields of which a request must have one."""
+HEADER_LIMIT = 2000
+"""Characters of a header in which names stand that a client chose."""
+SERVED_BY = {
+    "/v1/embeddings": "embedding",
+    **dict.fromkeys(("/v1/rerank", "/rerank", "/v1/score", "/score"), "rerank"),
+}
+"""The capability that a path needs, where that is not chat."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -184,11 +189,12 @@ async def _pass_error(answering: Answering, sending: _Sending, headers: Headers)
 
 def _checked(path: str, body: dict[str, Any], request_id: str) -> Ask:
     """Check what every runtime needs, so that a mistake is answered before anything is loaded."""
-    field = PASSED_THROUGH[path]
-    if field not in body:
-        raise Invalid(f"`{field}` is missing.", param=field, hint=f"POST {path} needs `{field}`.")
-    if field == "messages":
-        _check_messages(body[field])
+    fields = PASSED_THROUGH[path]
+    if not any(field in body for field in fields):
+        named = " or ".join(f"`{field}`" for field in fields)
+        raise Invalid(f"{named} is missing.", param=fields[0], hint=f"POST {path} needs {named}.")
+    if "messages" in fields:
+        _check_messages(body["messages"])
     return Ask(path, body, request_id=request_id, capability=SERVED_BY.get(path))
 
 
@@ -217,14 +223,27 @@ def _request_id(scope: Scope) -> str:
 
 
 def _labels(answering: Answering) -> Headers:
-    """Say who answers, and which parameters it does not heed."""
-    ignored = ",".join(answering.call.translated.ignored).encode("ascii", "replace")
+    """Say who answers, which parameters it does not heed, and which not as they are."""
+    translated = answering.call.translated
+    clamped = (f"{name} {how}" for name, how in translated.clamped.items())
+    # The tables of what a runtime heeds are of generation.
+    ignored = translated.ignored if answering.ask.capability is None else ()
+    told = {
+        b"x-footplate-ignored": ",".join(ignored),
+        b"x-footplate-clamped": "; ".join(clamped).replace("→", "->"),
+    }
     return [
-        *([(b"x-footplate-ignored", ignored)] if ignored else []),
+        *((name, _in_header(text)) for name, text in told.items() if text),
         (b"x-footplate-runtime", answering.variant.runtime.encode()),
         (b"x-footplate-model", answering.variant.model.encode()),
         (b"x-footplate-queue-ms", str(round(answering.lease.queue_seconds * 1000)).encode()),
     ]
+
+
+def _in_header(text: str) -> bytes:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:HEADER_LIMIT]).encode(
+        "ascii", "replace"
+    )
 
 
 def _progress(ask: Ask, switch: Switch | None) -> str:

@@ -114,6 +114,8 @@ class Load:
     kv_cache_fraction: float | None = None
     running: int | None = None
     waiting: int | None = None
+    generated: float | None = None
+    """Something that grows as it generates, while it does: tokens, or steps."""
 
 
 class Translation(Protocol):

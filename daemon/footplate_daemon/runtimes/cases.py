@@ -1,7 +1,7 @@
 """What clients ask of every runtime, case by case: the words for a table of who cannot do what.
 
-Each runtime says in `cannot` and `needs` where it differs. One suite holds all of them to it, `docs/runtimes.md`
-is made from it (`runtimes.table`), and `footplate explain` shows it.
+Each runtime says in `cannot` and `needs` where it differs. One suite holds all of them to it,
+`docs/runtimes.md` is made from it (`runtimes.table`), and `footplate explain` shows it.
 """
 
 from collections.abc import Mapping

@@ -19,6 +19,8 @@ import xllamacpp
 
 BIG_MODEL_BYTES = 256 * 1024**2
 """Below this one thread is faster: the threads' meetings cost more than the work."""
+LONGEST_TEXT = 2048
+"""Tokens of a text to embed or to rank, where no context is said."""
 EMBEDDED_POOLINGS = ("none", "mean", "cls", "last")
 
 
@@ -115,6 +117,9 @@ def _set_threads(parameters: xllamacpp.CommonParams, count: int) -> None:
 def _set_pooling(parameters: xllamacpp.CommonParams, options: argparse.Namespace) -> None:
     poolings = xllamacpp.llama_pooling_type
     parameters.embedding = options.embedding or options.reranking
+    if parameters.embedding:
+        # A text must fit into one physical batch, which is 512 tokens by default.
+        parameters.n_batch = parameters.n_ubatch = options.batch or options.ctx or LONGEST_TEXT
     if options.reranking:
         parameters.pooling_type = poolings.LLAMA_POOLING_TYPE_RANK
     elif options.pooling:

@@ -34,6 +34,9 @@ EMBEDDED = "footplate_daemon.runtimes.embedded"
 SMALL_MODEL_BYTES = 256 * 1024**2
 """Below this one thread is faster: with more, they spend the cores on waiting for each other."""
 
+LONGEST_TEXT = 2048
+"""Tokens of a text to embed or to rank, where no context is said."""
+
 SAME_PARAMETER = {
     "n_gpu_layers": "gpu_layers",
     "ngl": "gpu_layers",
@@ -49,6 +52,7 @@ SAME_PARAMETER = {
 
 CANNOT: Mapping[Case, str] = {}
 NEEDS: Mapping[Case, Need] = {
+    Case.SEVERAL: Need("as many `slots` as answers."),
     Case.REASONING_OFF: Need("a model whose chat template knows `enable_thinking`."),
     Case.IMAGES: Need("the model's projector: `mmproj`.", ("--mmproj",)),
 }
@@ -114,6 +118,7 @@ class LlamaCpp:
             read_gauge(metrics, "llamacpp:kv_cache_usage_ratio"),
             read_count(metrics, "llamacpp:requests_processing"),
             read_count(metrics, "llamacpp:requests_deferred"),
+            read_gauge(metrics, "llamacpp:n_decode_total"),
         )
 
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
@@ -173,6 +178,10 @@ class LlamaCpp:
             )
         if _is_small(plan.model):
             parameters.setdefault("threads", 1)
+        if _is_pooling(plan) and not {"ubatch_size", "ub"}.intersection(parameters):
+            # A text must fit into one physical batch, which is 512 tokens by default.
+            longest = parameters.get("context") or LONGEST_TEXT
+            parameters |= {"batch_size": longest, "ubatch_size": longest}
         arguments = (
             *("--model", plan.model, "--alias", plan.served_name),
             *("--host", "127.0.0.1", "--port", str(plan.port)),
@@ -198,6 +207,10 @@ def _share_context(parameters: dict[str, Any]) -> dict[str, Any]:
     elif slots is not None:
         parameters.setdefault("kv_unified", True)
     return parameters
+
+
+def _is_pooling(plan: LaunchPlan) -> bool:
+    return bool({"embedding", "rerank"}.intersection(plan.capabilities))
 
 
 def _common_flags(plan: LaunchPlan) -> tuple[str, ...]:

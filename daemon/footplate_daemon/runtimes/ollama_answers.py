@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from footplate_daemon.runtimes.reasoning import NAMES as REASONING_NAMES
+from footplate_daemon.runtimes import reasoning
 
 LINE_LIMIT = 64 * 1024 * 1024
 """Bytes of one line of a stream."""
@@ -114,10 +114,11 @@ class Whole:
 class ChatAnswer:
     """A chat completion."""
 
-    def __init__(self, model: str, least_prompt_tokens: int) -> None:
+    def __init__(self, model: str, least_prompt_tokens: int, *, reasoning_is_off: bool = False) -> None:
         """Begin one answer to a prompt of which it is known how many tokens it has at the very least."""
         self._model = model
         self._least_prompt_tokens = least_prompt_tokens
+        self._reasoning_is_off = reasoning_is_off
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._has_begun = False
         self._tool_calls = 0
@@ -200,12 +201,14 @@ class ChatAnswer:
         return "tool_calls" if reason == "stop" and self._tool_calls else reason
 
     def _warning(self, line: Mapping[str, Any]) -> dict[str, str]:
-        only_thought = self._has_thought and not self._has_content and _finish_reason(line) == "length"
         return _warning(
             _cut(line, self._least_prompt_tokens),
-            "All tokens of the answer went into the reasoning: raise max_tokens, or think less."
-            if only_thought
-            else None,
+            reasoning.warning(
+                has_reasoned=self._has_thought,
+                has_content=self._has_content,
+                finish_reason=_finish_reason(line),
+                is_off=self._reasoning_is_off,
+            ),
         )
 
 
@@ -287,7 +290,7 @@ def openai_error(said: Any) -> dict[str, Any]:
 
 def _reasoning(thinking: str) -> dict[str, str]:
     """Give it under the names of both llama.cpp and vLLM."""
-    return dict.fromkeys(REASONING_NAMES, thinking)
+    return dict.fromkeys(reasoning.NAMES, thinking)
 
 
 def _text(line: Mapping[str, Any]) -> str:
@@ -341,7 +344,7 @@ def _cut(line: Mapping[str, Any], least_prompt_tokens: int) -> str | None:
 
 def _warning(*sentences: str | None) -> dict[str, str]:
     said = " ".join(sentence for sentence in sentences if sentence)
-    return {"x_footplate_warning": said} if said else {}
+    return {reasoning.WARNING: said} if said else {}
 
 
 def _created(line: Mapping[str, Any]) -> int:

@@ -121,7 +121,11 @@ def _without_nulls(body: Mapping[str, Any]) -> dict[str, Any]:
 def _chat_call(said: Mapping[str, Any], target: Target) -> Call:
     translated = _parameters(said, target.context, _CHAT_FIELDS)
     messages = _messages(said.get("messages") or [])
-    answer = ChatAnswer(target.model, _least_tokens(message["content"] for message in messages))
+    answer = ChatAnswer(
+        target.model,
+        _least_tokens(message["content"] for message in messages),
+        reasoning_is_off=translated.body.get("think") is False,
+    )
     return _generating("/api/chat", {"messages": messages}, said, target, translated, answer)
 
 

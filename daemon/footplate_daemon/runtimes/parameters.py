@@ -1,11 +1,13 @@
 """What a runtime makes of OpenAI's generation parameters, from its table of names."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from footplate_daemon.errors import Invalid
 from footplate_daemon.runtimes.base import Call, Translated
-from footplate_daemon.runtimes.reasoning import ReasoningInBody, ReasoningInStream
+from footplate_daemon.runtimes.reasoning import ReasoningInBody, ReasoningInStream, is_off
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,21 @@ class Names:
     heeded: frozenset[str]
     renamed: Mapping[str, str] = field(default_factory=dict)
     """What others call it → what this runtime calls it."""
+
+
+def check(body: Mapping[str, Any]) -> None:
+    """Raise `Invalid` for a parameter of a wrong type, the same for every runtime; a null says nothing.
+
+    Left to themselves one engine refuses it, another reads a number off a text, a third drops it.
+    """
+    for name, (is_right, words) in TYPES.items():
+        value = body.get(name)
+        if value is not None and not is_right(value):
+            raise Invalid(
+                f"`{name}` must be {words}, not {_shown(value)}.",
+                param=name,
+                hint=f"Send `{name}` as {words}, or leave it out.",
+            )
 
 
 def translate(names: Names, body: Mapping[str, Any]) -> Translated:
@@ -29,14 +46,19 @@ def translate(names: Names, body: Mapping[str, Any]) -> Translated:
         own_name = names.renamed.get(name)
         if own_name is None:
             translated[name] = value
-            if name not in names.heeded:
+            if name not in names.heeded and not says_nothing(name, value):
                 ignored.append(name)
         elif own_name in body:
             ignored.append(name)
         else:
             translated[own_name] = value
             renamed[name] = own_name
-    return Translated(translated, renamed=renamed, ignored=tuple(ignored))
+    return _with_reasoning_off(Translated(translated, renamed=renamed, ignored=tuple(ignored)))
+
+
+def says_nothing(name: str, value: Any) -> bool:
+    """Whether to leave a parameter out comes to the same."""
+    return value is None or (name, value) in _USUAL
 
 
 def openai_probe(served_name: str) -> tuple[str, dict[str, Any]]:
@@ -48,9 +70,45 @@ def openai_probe(served_name: str) -> tuple[str, dict[str, Any]]:
 def openai_call(path: str, translated: Translated, served_name: str) -> Call:
     """Give the request for a runtime that speaks OpenAI's API itself."""
     body = {**translated.body, "model": served_name}
-    streams = body.get("stream") is True
-    return Call(path, body, translated, ReasoningInStream() if streams else ReasoningInBody())
+    kind = ReasoningInStream if body.get("stream") is True else ReasoningInBody
+    return Call(path, body, translated, kind(is_off=is_off(body)))
 
+
+def _with_reasoning_off(translated: Translated) -> Translated:
+    """Tell the chat template not to think: the word `none` for an effort is one that many engines refuse."""
+    if translated.body.get("reasoning_effort") != "none":
+        return translated
+    body = {name: value for name, value in translated.body.items() if name != "reasoning_effort"}
+    if "prompt" in body:  # a text goes on as it is: no template writes it
+        return replace(translated, body=body, ignored=(*translated.ignored, "reasoning_effort"))
+    kwargs = body.get("chat_template_kwargs")
+    own = kwargs if isinstance(kwargs, Mapping) else {}
+    body["chat_template_kwargs"] = {"enable_thinking": False, **own}
+    renamed = {**translated.renamed, "reasoning_effort": "chat_template_kwargs.enable_thinking"}
+    return replace(translated, body=body, renamed=renamed)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+_USUAL: tuple[tuple[str, Any], ...] = (
+    ("best_of", 1),
+    ("echo", False),
+    ("frequency_penalty", 0),
+    ("logit_bias", {}),
+    ("logprobs", False),
+    ("n", 1),
+    ("parallel_tool_calls", True),
+    ("presence_penalty", 0),
+    ("response_format", {"type": "text"}),
+    ("stop", []),
+    ("store", False),
+    ("tool_choice", "auto"),
+    ("tools", []),
+)
+"""What says no more than what happens anyway."""
 
 OPENAI = frozenset(
     {
@@ -78,3 +136,57 @@ OPENAI = frozenset(
     }
 )
 """What both vLLM and llama.cpp heed of OpenAI's own."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_whole(value) and value >= 1
+
+
+def _is_boolean(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(each, str) for each in value)
+    )
+
+
+def _are_tools(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(tool, Mapping) and isinstance(tool.get("function", {}), Mapping) for tool in value
+    )
+
+
+def _is_typed(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("type"), str)
+
+
+TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"),
+        (_is_number, "a number"),
+    ),
+    **dict.fromkeys(("seed", "top_k", "top_logprobs", "max_tokens"), (_is_whole, "a whole number")),
+    **dict.fromkeys(("max_completion_tokens", "n"), (_is_count, "a whole number of at least 1")),
+    **dict.fromkeys(("stream", "parallel_tool_calls", "ignore_eos"), (_is_boolean, "true or false")),
+    "stop": (_are_texts, "a string or a list of strings"),
+    **dict.fromkeys(("stream_options", "logit_bias", "chat_template_kwargs"), (_is_object, "an object")),
+    "reasoning_effort": (lambda value: isinstance(value, str), "a string like low or none"),
+    "response_format": (_is_typed, "an object with a type"),
+    "tools": (_are_tools, "a list of objects with a function"),
+    "tool_choice": (lambda value: isinstance(value, str | Mapping), "a string or an object"),
+}
+"""A parameter → whether a value is of its type, and the words for that type."""

@@ -1,7 +1,7 @@
 """Reasoning under both of its names, whatever the engine calls it: `reasoning_content` and `reasoning`.
 
-llama.cpp says `reasoning_content`, vLLM `reasoning`. Where an answer came out other than it was wanted because
-of its reasoning, a warning goes with it. Everything else passes through unread.
+llama.cpp says `reasoning_content`, vLLM `reasoning`. Where an answer is not what was wanted because of its
+reasoning, a warning goes with it. Everything else passes through unread.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 NAMES = ("reasoning_content", "reasoning")
 WARNING = "x_footplate_warning"
-"""The field of an answer, or of a stream's last chunk, in which a warning goes; clients skip what they do not know."""
+"""The field of an answer, or of a stream's last chunk, for a warning; clients skip what they do not know."""
 ONLY_REASONING = "All tokens of the answer went into the reasoning: raise max_tokens, or think less."
 THOUGH_OFF = "Reasoning was asked to be off, and this model cannot switch it off."
 
@@ -26,7 +26,7 @@ class ReasoningInStream:
     def __init__(self, *, is_off: bool = False) -> None:
         """Begin one answer, for which reasoning was asked to be off or not."""
         self._open = b""
-        self._told = _Told(is_off=is_off)
+        self._answer = _Answer("delta", is_off=is_off)
 
     def feed(self, data: bytes) -> bytes:
         """Give the events that these bytes complete."""
@@ -37,7 +37,7 @@ class ReasoningInStream:
             return b""
         self._open = data[cut:]
         whole = data[:cut]
-        if _MARK not in whole and not self._told.has_reasoned:
+        if _MARK not in whole and not self._answer.has_begun:
             return whole
         return b"".join(map(self._event, _events(whole)))
 
@@ -47,11 +47,11 @@ class ReasoningInStream:
         return left
 
     def _event(self, event: bytes) -> bytes:
-        is_telling = self._told.wants_more or _FINISHED.search(event)
-        if not event.startswith(b"data:") or not (_MARK in event or is_telling):
+        is_telling = _MARK in event or self._answer.wants_more or _FINISHED.search(event)
+        if not event.startswith(b"data:") or not is_telling:
             return event
         data = event[len(b"data:") :].strip()
-        rewritten = _rewritten(data, "delta", self._told)
+        rewritten = self._answer.rewritten(data)
         return event if rewritten == data else b"data: " + rewritten + _END
 
 
@@ -61,7 +61,7 @@ class ReasoningInBody:
     def __init__(self, *, is_off: bool = False) -> None:
         """Begin one answer, for which reasoning was asked to be off or not."""
         self._parts: list[bytes] = []
-        self._told = _Told(is_off=is_off)
+        self._answer = _Answer("message", is_off=is_off)
 
     def feed(self, data: bytes) -> bytes:
         """Keep the bytes: an answer in one piece is rewritten as a whole."""
@@ -71,7 +71,7 @@ class ReasoningInBody:
     def end(self) -> bytes:
         """Give the answer."""
         body = b"".join(self._parts)
-        return _rewritten(body, "message", self._told) if _MARK in body else body
+        return self._answer.rewritten(body) if _MARK in body else body
 
 
 def is_off(body: Mapping[str, Any]) -> bool:
@@ -92,60 +92,87 @@ def warning(
 
 
 class _Told:
-    """What an answer has told so far."""
+    """What one choice of an answer has told so far."""
 
     def __init__(self, *, is_off: bool) -> None:
-        self.has_reasoned = False
+        self._has_reasoned = False
         self._has_content = False
         self._is_off = is_off
 
     @property
     def wants_more(self) -> bool:
-        """Whether it still matters if content comes."""
-        return self.has_reasoned and not self._has_content
+        """Whether it reasons and has not said anything."""
+        return self._has_reasoned and not self._has_content
 
-    def hear(self, choice: Mapping[str, Any], message: Mapping[str, Any]) -> str | None:
-        """Note what came; give a warning once the answer has ended."""
-        self.has_reasoned |= any(message.get(name) for name in NAMES)
-        self._has_content |= bool(message.get("content") or message.get("tool_calls"))
-        reason = choice.get("finish_reason")
-        if reason is None:
-            return None
+    def rewrite(self, message: dict[str, Any]) -> bool:
+        """Set both names where one is set; take off the empty lines with which reasoning and answer begin.
+
+        Say whether anything was changed.
+        """
+        text = next((message[name] for name in NAMES if message.get(name) is not None), None)
+        if isinstance(text, str):
+            text = text if self._has_reasoned else text.lstrip()
+            self._has_reasoned |= bool(text)
+            message.update(dict.fromkeys(NAMES, text))
+        content = message.get("content")
+        if self.wants_more and isinstance(content, str) and content:
+            content = message["content"] = content.lstrip()
+        self._has_content |= bool(content or message.get("tool_calls"))
+        return self._has_reasoned or isinstance(text, str)
+
+    def warning(self, finish_reason: object) -> str | None:
+        """Say what is wrong with the answer that ended so."""
         return warning(
-            has_reasoned=self.has_reasoned,
+            has_reasoned=self._has_reasoned,
             has_content=self._has_content,
-            finish_reason=reason,
+            finish_reason=finish_reason,
             is_off=self._is_off,
         )
+
+
+class _Answer:
+    """Rewrites the parts of one answer, whichever choices they belong to."""
+
+    def __init__(self, part: str, *, is_off: bool) -> None:
+        self._part = part
+        self._is_off = is_off
+        self._told: dict[object, _Told] = {}
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any reasoning has come."""
+        return bool(self._told)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether a choice reasons and has not said anything."""
+        return any(told.wants_more for told in self._told.values())
+
+    def rewritten(self, body: bytes) -> bytes:
+        """Give the answer with what is missing; what misses nothing, or is no JSON, stays as it is."""
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            return body
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        said = [self._rewrite(choice) for choice in choices or () if isinstance(choice, dict)]
+        if not any(is_changed for is_changed, _ in said):
+            return body
+        if warnings := dict.fromkeys(text for _, text in said if text):
+            answer[WARNING] = " ".join(warnings)
+        return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _rewrite(self, choice: dict[str, Any]) -> tuple[bool, str | None]:
+        """Rewrite one choice; say whether it was changed, and what is wrong with it if it has ended."""
+        message = choice.get(self._part)
+        if not isinstance(message, dict):
+            return False, None
+        told = self._told.setdefault(choice.get("index"), _Told(is_off=self._is_off))
+        is_changed = told.rewrite(message)
+        reason = choice.get("finish_reason")
+        return is_changed, told.warning(reason) if reason is not None else None
 
 
 def _events(whole: bytes) -> Iterator[bytes]:
     for event in whole.split(_END)[:-1]:
         yield event + _END
-
-
-def _rewritten(body: bytes, part: str, told: _Told) -> bytes:
-    """Set both names where one is set; what has none and needs no warning stays as it is, like what is no JSON."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return body
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    is_changed = False
-    for choice in choices if isinstance(choices, list) else ():
-        message = choice.get(part) if isinstance(choice, dict) else None
-        if not isinstance(message, dict):
-            continue
-        is_changed |= _name_both(message)
-        said = told.hear(choice, message)
-        if said is not None:
-            answer[WARNING] = said
-            is_changed = True
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode() if is_changed else body
-
-
-def _name_both(message: dict[str, Any]) -> bool:
-    text = next((message[name] for name in NAMES if message.get(name) is not None), None)
-    if text is not None:
-        message.update(dict.fromkeys(NAMES, text))
-    return text is not None

@@ -19,17 +19,17 @@ RUNTIMES: Mapping[str, tuple[Mapping[Case, str], Mapping[Case, Need]]] = {
 HEAD = """\
 # What each runtime can do
 
-A client asks every runtime in the same way, through the gateway. This is what comes of it, case by case; the tests
-hold each real runtime to it. `footplate explain MODEL` says the same for one of your models, and what becomes of each
-parameter there.
+A client asks every runtime in the same way, through the gateway. This is what comes of it, case by case;
+tests hold each real runtime to it. `footplate explain MODEL` says where one of your models differs, and what
+becomes of each parameter there.
 
 """
 FOOT = """\
 
-What a runtime ignores of a request is named in the header `x-footplate-ignored` of its answer, what it clamps in
-`x-footplate-clamped`. An answer that is not what was asked for although nothing failed (all its tokens went into
-reasoning, a prompt was cut) says so in the field `x_footplate_warning`: of the answer, or of a stream's last chunk
-but the usage.
+What a runtime ignores of a request is named in the header `x-footplate-ignored` of its answer, what it clamps
+in `x-footplate-clamped`. An answer that is not what was wanted although nothing failed says so in its field
+`x_footplate_warning`, a stream in its last chunk with a choice: all tokens went into reasoning, a prompt was
+cut, reasoning cannot be switched off.
 
 A `remote` server is asked like the others, and what it cannot do is its own.
 """

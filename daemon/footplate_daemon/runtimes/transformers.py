@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from footplate_daemon import environments
 from footplate_daemon.errors import Invalid, Unavailable
 from footplate_daemon.runtimes.base import (
     Call,
@@ -185,6 +186,7 @@ class Transformers:
         return openai_call(path, self.translate(body, context), served_name)
 
     def _places(self) -> Iterator[Path]:
+        yield from environments.recorded(self.name, self._environment)
         command = shutil.which("transformers", path=self._environment.get("PATH"))
         if command is not None:
             yield Path(command).resolve().parent.parent
@@ -366,7 +368,6 @@ NAMES = Names(
             "min_p",
             "model",
             "n",
-            "parallel_tool_calls",
             "presence_penalty",
             "prompt",
             "reasoning_effort",
@@ -376,7 +377,6 @@ NAMES = Names(
             "stream",
             "stream_options",
             "temperature",
-            "tool_choice",
             "tools",
             "top_k",
             "top_p",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from footplate_daemon import environments
 from footplate_daemon.errors import Unavailable
 from footplate_daemon.runtimes.base import (
     Call,
@@ -48,6 +49,8 @@ COMMON_PLACES = (
 """Environments that people make for vLLM, looked into after PATH."""
 
 
+HOTTEST = 2
+"""The highest temperature that vLLM accepts."""
 CANNOT: Mapping[Case, str] = {}
 NEEDS: Mapping[Case, Need] = {
     Case.REASONING: Need(
@@ -82,8 +85,11 @@ class Vllm:
             return shutil.which(self._program, path=search_path) or _in_environment(Path(self._program))
         home = self._environment.get("HOME", "/root")
         places = (Path(place.replace("~", home, 1)) for place in COMMON_PLACES)
-        return shutil.which("vllm", path=search_path) or next(
-            filter(None, map(_in_environment, places)), None
+        made = environments.recorded(self.name, self._environment)
+        return (
+            next(filter(None, map(_in_environment, made)), None)
+            or shutil.which("vllm", path=search_path)
+            or next(filter(None, map(_in_environment, places)), None)
         )
 
     def launch(self, plan: LaunchPlan) -> Launch:
@@ -92,6 +98,9 @@ class Vllm:
         parameters = dict(plan.parameters)
         if plan.context is not None:
             parameters["max_model_len"] = plan.context
+        if _is_pooling(plan) and _is_less(parameters.get("max_num_batched_tokens"), plan.context):
+            # Many embed a text in one piece, and a preset for chat has room for a part of one.
+            del parameters["max_num_batched_tokens"]
         arguments = (
             plan.model,
             *("--host", "127.0.0.1", "--port", str(plan.port), "--served-model-name", plan.served_name),
@@ -138,22 +147,30 @@ class Vllm:
             read_gauge(metrics, "vllm:kv_cache_usage_perc"),
             read_count(metrics, "vllm:num_requests_running"),
             read_count(metrics, "vllm:num_requests_waiting"),
+            read_gauge(metrics, "vllm:generation_tokens_total"),
         )
 
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:
-        """Rename llama.cpp's words, and keep max_tokens within the context, beyond which vLLM refuses."""
+        """Rename llama.cpp's words, and keep numbers within the bounds beyond which vLLM refuses."""
         translated = translate(NAMES, body)
+        bounds = {
+            "max_tokens": (context, "the context"),
+            "max_completion_tokens": (context, "the context"),
+            "temperature": (HOTTEST, "the most that vLLM takes"),
+        }
         clamped = {
-            name: value
-            for name in ("max_tokens", "max_completion_tokens")
-            if isinstance(value := translated.body.get(name), int) and context is not None and value > context
+            name: (value, most, why)
+            for name, (most, why) in bounds.items()
+            if isinstance(value := translated.body.get(name), int | float)
+            and most is not None
+            and value > most
         }
         if not clamped:
             return translated
         return replace(
             translated,
-            body={**translated.body, **dict.fromkeys(clamped, context)},
-            clamped={name: f"{value} → {context}, the context" for name, value in clamped.items()},
+            body={**translated.body, **{name: most for name, (_, most, _) in clamped.items()}},
+            clamped={name: f"{value} → {most}, {why}" for name, (value, most, why) in clamped.items()},
         )
 
     def probe(
@@ -215,8 +232,15 @@ def _in_environment(folder: Path) -> str | None:
 
 def _runner(plan: LaunchPlan) -> tuple[str, ...]:
     """Generation is its default; an embedding model of a generating architecture has to be told."""
-    is_pooling = {"embedding", "rerank"}.intersection(plan.capabilities)
-    return ("--runner", "pooling") if is_pooling and "runner" not in plan.parameters else ()
+    return ("--runner", "pooling") if _is_pooling(plan) and "runner" not in plan.parameters else ()
+
+
+def _is_pooling(plan: LaunchPlan) -> bool:
+    return bool({"embedding", "rerank"}.intersection(plan.capabilities))
+
+
+def _is_less(tokens: Any, context: int | None) -> bool:
+    return isinstance(tokens, int) and context is not None and tokens < context
 
 
 MILESTONES = (

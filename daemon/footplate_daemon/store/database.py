@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from footplate_daemon.errors import Busy, Conflict, FootplateError, Unavailable
+from footplate_daemon.errors import Busy, Conflict, FootplateError, Invalid, Unavailable
 from footplate_daemon.store.migrations import MIGRATIONS
 
 BUSY_TIMEOUT_SECONDS = 5.0
@@ -130,6 +130,10 @@ def _translated_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translated(error, path) from error
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise Invalid(
+            f"This cannot be stored: {error}.", hint="Send whole characters and smaller numbers."
+        ) from error
     except OSError as error:
         raise Unavailable(
             f"The database {path} cannot be opened: {error.strerror}.",

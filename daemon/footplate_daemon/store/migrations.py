@@ -85,4 +85,5 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX exchanges_by_request ON exchanges (request_id);
     CREATE INDEX exchanges_running ON exchanges (outcome) WHERE outcome = 'running';
     """,
+    "ALTER TABLE turns ADD COLUMN warning TEXT;",
 )

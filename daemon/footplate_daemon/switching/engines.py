@@ -16,7 +16,7 @@ from footplate_daemon import catalog, processes, weights
 from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.errors import FootplateError, Unavailable
 from footplate_daemon.processes import ProcessId
-from footplate_daemon.runtimes.base import Host, LaunchPlan, Runtime
+from footplate_daemon.runtimes.base import Host, LaunchPlan, Load, Runtime
 from footplate_daemon.settings import Paths
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.supervisord import EngineRecord, Supervisord, engine_log, fingerprint
@@ -41,6 +41,8 @@ SLEEP_SECONDS = 30.0
 ASLEEP_MOST = 2
 """Sleeping engines hold RAM; the one that has slept longest is ended first."""
 EVIDENCE_LINES = 5
+LONGEST_PAUSE_SECONDS = 30.0
+"""Between two tries to end an engine that does not go."""
 ATTEMPTS_APART = 100
 """Between the attempt numbers of adopted processes: a host holds several models."""
 
@@ -130,7 +132,10 @@ class Engines:
         self._measures: dict[int, asyncio.Task[None]] = {}
         self._released: list[ProcessId] = []
         """Processes of stopped engines whose memory nobody has seen free yet."""
+        self._capacity = 0
         self._beside = 0
+        self._left_beside: dict[str, EngineRecord] = {}
+        """What an earlier daemon left running of the services, by variant."""
         self._ending: set[str] = set()
         """Variants that were asked to stop for good: they are not put to sleep."""
         self._tasks: asyncio.TaskGroup | None = None
@@ -162,13 +167,20 @@ class Engines:
     def start(self, target: Target, attempt: int) -> None:
         """Start an engine, or wake the one that sleeps with this target; `Loaded` or `Failed` is reported."""
         asleep = self._asleep.pop(target, None)
-        if asleep is not None:
+        if target.variant not in self.catalog.variants:
+            gone = Diagnosis(code="not_found", cause=f"{target.variant} is no longer in the catalog.")
+            self._spawn(self._report_later(machine.Failed(attempt, gone, time.monotonic())))
+        elif asleep is not None:
             asleep.attempt = attempt
             self._running[attempt] = asleep
             self._follow_start(asleep, self._wake(asleep))
         else:
             engine = self._new(target, attempt)
             self._follow_start(engine, self._launch(engine))
+
+    async def _report_later(self, event: machine.Event) -> None:
+        # Not within the step that asked for it.
+        self._report(event)
 
     def stop(self, attempt: int, *, kill: bool, following: str | None) -> None:
         """End an engine, or put it to sleep; `Stopped` is reported when it holds no memory any more.
@@ -194,9 +206,9 @@ class Engines:
 
     async def adopt(self, wanted: Target | None, services: Collection[str]) -> None:
         """Take over what an earlier daemon left running, the wanted variant first, but not services."""
-        records = [
-            record for record in await self._parts.supervisord.running() if record.variant not in services
-        ]
+        running = await self._parts.supervisord.running()
+        self._left_beside = {record.variant: record for record in running if record.variant in services}
+        records = [record for record in running if record.variant not in services]
         records.sort(key=lambda record: wanted is None or record.variant != wanted.variant)
         for number, record in enumerate(records):
             await self._adopt(record, ATTEMPTS_APART * number + 1, wanted)
@@ -221,12 +233,30 @@ class Engines:
             await engine.become_ready(self._parts.supervisord)
 
     async def adoptable(self, target: Target) -> EngineRecord | None:
-        """Give the record of a running process that would be started in the same way now."""
-        for record in await self._parts.supervisord.running():
-            if record.variant == target.variant:
-                same = await asyncio.to_thread(self._fingerprint, target, record) == record.fingerprint
-                return record if same else None
-        return None
+        """Give, once, the record of what `adopt` found running, if it would be started so now."""
+        record = self._left_beside.pop(target.variant, None)
+        if record is None:
+            return None
+        same = await asyncio.to_thread(self._fingerprint, target, record) == record.fingerprint
+        return record if same else None
+
+    async def measure(self, engine: Engine) -> None:
+        """Read what it holds; the most it ever held is what plans expect."""
+        if engine.record is not None:
+            await self._read(engine, engine.record)
+
+    async def _used_by(self, group: Sequence[ProcessId]) -> int | None:
+        """Give what they hold; None while the GPU is lost."""
+        try:
+            return await self._parts.memory.used_by(group)
+        except Unavailable:
+            return None
+
+    async def _load_of(self, engine: Engine) -> Load:
+        metrics = await ask(engine.address, "GET", "/metrics", timeout_seconds=PROBE_SECONDS)
+        if metrics is None or metrics.status != 200:
+            return Load()
+        return engine.runtime.load(metrics.body.decode(errors="replace"))
 
     async def diagnose(self, engine: Engine, error: StartFailed | TimeoutError) -> Diagnosis:
         """Say why an engine did not start, or died."""
@@ -257,10 +287,9 @@ class Engines:
         known = {name: footprint(name, peaks, size) for name, size in sizes.items()}
         known |= {name: 0 for name, each in self.catalog.variants.items() if each.elsewhere is not None}
         footprints = {name: size for name, size in known.items() if size is not None}
-        capacity = room.capacity
         with contextlib.suppress(Unavailable):  # a GPU that is lost has the capacity that it had
-            capacity = await self._parts.memory.capacity()
-        return replace(room, capacity=capacity, footprints=footprints)
+            self._capacity = await self._parts.memory.capacity()
+        return replace(room, capacity=self._capacity, footprints=footprints)
 
     def plan(self, target: Target, port: int = 0, api_key: str | None = None) -> LaunchPlan:
         """Decide everything an engine is started with; raise `NotFound` for a preset that there is not."""
@@ -330,7 +359,7 @@ class Engines:
     async def _wake(self, engine: Engine) -> None:
         """Wake a sleeping engine up; start it anew if it does not."""
         engine.enter(EngineState.STARTING, StepName.START, "waking up")
-        sleeping = engine.runtime.sleeping(self.plan(engine.target))
+        sleeping = engine.runtime.sleeping(engine.plan) if engine.plan is not None else None
         if sleeping is not None:
             answer = await ask(engine.address, "POST", sleeping.wake, timeout_seconds=SLEEP_SECONDS)
             if answer is not None and answer.status == 200:
@@ -351,7 +380,7 @@ class Engines:
                 extra={"engine": engine.name, "code": diagnosis.code, "cause": diagnosis.cause},
             )
             if engine.host is None or not self._stays(engine, None):
-                await self._end(engine, kill=True)
+                await self._end_surely(engine, kill=True)
             self._forget(engine.attempt)
             self._report(machine.Failed(engine.attempt, diagnosis, time.monotonic()))
         else:
@@ -434,7 +463,7 @@ class Engines:
             elif engine.host is not None and (was_starting or not kill) and self._stays(engine, following):
                 await self._unload(engine, engine.host)
             else:
-                await self._end(engine, kill=kill)
+                await self._end_surely(engine, kill=kill)
         self._forget(attempt)
         self._report(machine.Stopped(attempt, time.monotonic()))
 
@@ -458,6 +487,17 @@ class Engines:
                 extra={"engine": engine.name, "cause": error.message},
             )
             await self._end(engine, kill=True)
+
+    async def _end_surely(self, engine: Engine, *, kill: bool) -> None:
+        """End an engine however long it takes: nothing may start beside what is not gone."""
+        pause = 1.0
+        while True:
+            try:
+                return await self._end(engine, kill=kill)
+            except FootplateError as error:
+                logger.error("engine does not end", extra={"engine": engine.name, "cause": error.message})  # noqa: TRY400
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def _end(self, engine: Engine, *, kill: bool) -> None:
         engine.enter(EngineState.STOPPING)
@@ -503,8 +543,10 @@ class Engines:
 
     async def _put_to_sleep(self, engine: Engine) -> bool:
         """Have an engine give its GPU memory back and stay warm, where its runtime can; say if it does."""
-        sleeping = engine.runtime.sleeping(self.plan(engine.target))
-        if sleeping is None or engine.record is None or engine.variant.name in self._ending:
+        if engine.plan is None or engine.record is None or engine.variant.name in self._ending:
+            return False
+        sleeping = engine.runtime.sleeping(engine.plan)
+        if sleeping is None:
             return False
         answer = await ask(engine.address, "POST", sleeping.sleep, timeout_seconds=SLEEP_SECONDS)
         if answer is None or answer.status != 200 or not await self._is_asleep(engine):
@@ -518,7 +560,7 @@ class Engines:
         return True
 
     async def _is_asleep(self, engine: Engine) -> bool:
-        sleeping = engine.runtime.sleeping(self.plan(engine.target))
+        sleeping = engine.runtime.sleeping(engine.plan) if engine.plan is not None else None
         if sleeping is None:
             return False
         answer = await ask(engine.address, "GET", sleeping.ask, timeout_seconds=PROBE_SECONDS)
@@ -566,8 +608,13 @@ class Engines:
     async def _probe(self, engine: Engine, hang_seconds: float) -> None:
         """Ask a silent engine for one token; if it gives none, it hangs and is replaced."""
         engine.progressed()
+        before = await self._load_of(engine)
         status = await engine.generate_one_token(hang_seconds)
         if status is None or status >= 500:
+            after = await self._load_of(engine)
+            if before.generated is not None and (after.generated or 0) > before.generated:
+                engine.progressed()  # it is busy with a long answer, and the probe waits behind it
+                return
             diagnosis = Diagnosis(
                 code="hung",
                 cause=f"It was silent for {hang_seconds:.0f} s and did not answer a probe.",
@@ -585,17 +632,18 @@ class Engines:
     async def _read(self, engine: Engine, record: EngineRecord) -> None:
         """Read what an engine holds and how busy it says it is."""
         group = await asyncio.to_thread(processes.group_members, record.process)
-        with contextlib.suppress(Unavailable):  # the GPU is lost: nothing can be measured
-            used = await self._parts.memory.used_by(group)
-            alone = [each.name for each in self._running.values()].count(engine.name) == 1
+        used = await self._used_by(group)
+        if used is not None:
+            alone = [each.name for each in self._running.values()].count(engine.name) <= 1
             if alone and used > (engine.memory_bytes or 0):
                 name, preset = engine.variant.name, engine.target.preset
-                await self._parts.switches.record_memory(name, preset, used, time.time())
-                self._learned()
+                try:
+                    await self._parts.switches.record_memory(name, preset, used, time.time())
+                    self._learned()
+                except FootplateError as error:
+                    logger.warning("a footprint is not stored", extra={"cause": error.message})
             engine.memory_bytes = used
-        metrics = await ask(engine.address, "GET", "/metrics", timeout_seconds=PROBE_SECONDS)
-        if metrics is not None and metrics.status == 200:
-            engine.load = engine.runtime.load(metrics.body.decode(errors="replace"))
+        engine.load = await self._load_of(engine)
         self._changed()
 
     def _others(self, variant: Variant) -> list[str]:
@@ -610,7 +658,9 @@ class Engines:
         ]
 
     async def _read_ahead(self, target: Target) -> None:
-        variant = self.catalog.variants[target.variant]
+        variant = self.catalog.variants.get(target.variant)
+        if variant is None:
+            return
         found = await asyncio.to_thread(weights.on_disk, variant.weights, self._parts.hf_cache)
         if found.path is not None:
             await asyncio.to_thread(read_ahead, found.path)

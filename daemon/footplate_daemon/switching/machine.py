@@ -67,6 +67,8 @@ class Resident:
     ready_at: float = 0.0
     drain_by: float | None = None
     """When a draining engine is stopped although it is still busy."""
+    is_outdated: bool = False
+    """It would be started otherwise now: it drains, and no wish takes it back."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,16 @@ class RulesChanged:
     rules: Rules
     at: float
     forgiven: frozenset[str] = frozenset()
+    known: frozenset[str] | None = None
+    """Every variant there is now; None: as before. What is not among them is given up."""
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Engines of this variant would be started otherwise now: one that runs gives way to a new one."""
+
+    variant: str
+    at: float
 
 
 @dataclass(frozen=True)
@@ -298,6 +310,7 @@ Event: TypeAlias = (
     | Stopped
     | Adopted
     | RulesChanged
+    | Replaced
     | Ticked
 )
 
@@ -410,6 +423,10 @@ def in_the_way(state: State, target: Target) -> list[Resident]:
     return _Course(state, 0.0).victims(target)
 
 
+def _if_known(target: Target | None, known: frozenset[str]) -> Target | None:
+    return target if target is not None and target.variant in known else None
+
+
 class _Course:
     """The way from one state to the next: a state under change and the actions so far."""
 
@@ -445,9 +462,13 @@ class _Course:
                 self._change(residents=tuple(r for r in self.state.residents if r.attempt != attempt))
             case Adopted():
                 self._adopted(event)
-            case RulesChanged(rules=rules, forgiven=forgiven):
+            case RulesChanged(rules=rules, forgiven=forgiven, known=known):
                 kept = {name: each for name, each in self.state.breakers.items() if name not in forgiven}
                 self._change(rules=rules, breakers=kept)
+                if known is not None:
+                    self._give_up_unknown(known)
+            case Replaced(variant=variant):
+                self._replaced(variant)
             case Ticked():
                 pass
 
@@ -486,6 +507,9 @@ class _Course:
     def _stop_wished(self, variant: str) -> None:
         if self.state.wanted is not None and self.state.wanted.variant == variant:
             self._change(wanted=None)
+        switch = self.state.switch
+        if switch is not None and switch.previous is not None and switch.previous.variant == variant:
+            self._change(switch=replace(switch, previous=None))
         if self._is_coming(variant):
             self._abandon("cancelled")
         for waiting in self.state.waiting:
@@ -495,6 +519,40 @@ class _Course:
         for resident in self.state.residents:
             if resident.target.variant == variant:
                 self._drain(resident)
+
+    def _give_up_unknown(self, known: frozenset[str]) -> None:
+        """Forget every variant that there is no more: it can be neither started nor brought back."""
+        state = self.state
+        for waiting in state.waiting:
+            if waiting.variant not in known:
+                self._refuse(waiting.request, waiting.variant, Refusal.STOPPED)
+        self._change(
+            waiting=tuple(waiting for waiting in state.waiting if waiting.variant in known),
+            wanted=_if_known(state.wanted, known),
+            last=_if_known(state.last, known),
+        )
+        if state.switch is not None:
+            self._change(switch=replace(state.switch, previous=_if_known(state.switch.previous, known)))
+        if state.incoming is not None and state.incoming.target.variant not in known:
+            self._abandon("cancelled")
+        for resident in self.state.residents:
+            if resident.target.variant not in known:
+                self._drain(resident)
+
+    def _replaced(self, variant: str) -> None:
+        incoming = self.state.incoming
+        for resident in self.state.residents:
+            if resident.target.variant == variant and resident.phase is not Phase.STOPPING:
+                self._drain(resident)
+                outdated = self._find(resident.attempt)
+                if outdated is not None:
+                    self._put(replace(outdated, is_outdated=True))
+        if incoming is not None and incoming.target.variant == variant:
+            self._drop_incoming()
+            attempt = self.state.next_attempt
+            self._change(
+                next_attempt=attempt + 1, incoming=Incoming(incoming.target, attempt, Entry.MAKING_ROOM)
+            )
 
     def _memory_freed(self, attempt: int) -> None:
         incoming = self.state.incoming
@@ -668,7 +726,8 @@ class _Course:
             self._end_switch("superseded")
         self._change(switch=self._open_switch(target, reason, previous), wanted=target)
         resident = self._find_variant(target.variant)
-        if resident is not None and resident.target == target and resident.phase is not Phase.STOPPING:
+        stays = resident is not None and resident.phase is not Phase.STOPPING and not resident.is_outdated
+        if resident is not None and stays and resident.target == target:
             self._put(replace(resident, phase=Phase.READY, drain_by=None))
             self._change(active=target.variant, last=target)
             self._end_switch("done")

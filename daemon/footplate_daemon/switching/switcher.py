@@ -17,6 +17,7 @@ from footplate_daemon.catalog import Catalog, runtime_of
 from footplate_daemon.errors import Conflict, FootplateError, NotFound, Unavailable
 from footplate_daemon.events import Topic
 from footplate_daemon.processes import ProcessId
+from footplate_daemon.settings import mask_arguments
 from footplate_daemon.store.wanted import Wanted, WantedStore
 from footplate_daemon.switching import machine, shapes
 from footplate_daemon.switching.engine import engine_name
@@ -67,6 +68,7 @@ class Switcher:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._is_closed = False
+        self._remembering: set[asyncio.Task[None]] = set()
         self.adopted = asyncio.Event()
         """Set when the engines of an earlier daemon have been taken over."""
         self.topic: Topic[Any] = Topic(lambda: None)
@@ -81,10 +83,10 @@ class Switcher:
         self._state = replace(self._state, rules=rules, next_switch=newest + 1)
         async with asyncio.TaskGroup() as self._tasks:
             self._engines.open(self._tasks)
-            self._spawn(self.services.run())
             try:
                 await self._take_over()
                 self.adopted.set()
+                self._spawn(self.services.run())
                 await self._engines.keep_watch()
             finally:
                 self._is_closed = True
@@ -106,6 +108,8 @@ class Switcher:
         variant = listing.variants.get(wanted.variant or "")
         if not self._restore or variant is None or variant.runtime not in self._parts.runtimes:
             return None
+        if variant.name in self.services.variants:
+            return None
         return Target(variant.name, wanted.preset, wanted.context)
 
     async def _complete(self, rules: Rules) -> Rules:
@@ -121,8 +125,7 @@ class Switcher:
 
         Raise `Unavailable` when this Footplate cannot start its runtime.
         """
-        if target.variant in self.services.variants:
-            raise Conflict(f"{target.variant} is a service: it is always on.", hint="See: footplate status")
+        self._refuse_service(target.variant)
         runtime_of(self._engines.catalog.variants[target.variant], self._parts.runtimes)
         before = self._state.next_switch
         self._happen(machine.Wished(target, _now(), reason))
@@ -138,8 +141,16 @@ class Switcher:
             running = ", ".join(engine.name for engine in engines)
             raise NotFound(f"There is no engine {name}.", hint=f"Engines: {running or 'none'}.")
         for variant in dict.fromkeys(variants):
+            self._refuse_service(variant)
             self._engines.end_for_good(variant)
             self._happen(machine.StopWished(variant, _now()))
+
+    def _refuse_service(self, variant: str) -> None:
+        if variant in self.services.variants:
+            raise Conflict(
+                f"{variant} is a service: it is always on.",
+                hint="Remove it from [services] in config.toml, then: footplate reload",
+            )
 
     def cancel(self, switch_id: int) -> Switch:
         """End a running switch and go back to what was active; raise `NotFound`."""
@@ -162,15 +173,16 @@ class Switcher:
         former, self._engines.catalog = self._engines.catalog, listing
         self._engines.limits = limits
         await self.services.take_up(services, former, listing)
-        self._happen(machine.RulesChanged(await self._complete(rules), _now(), forgiven=altered))
+        known = frozenset(listing.variants)
+        self._happen(machine.RulesChanged(await self._complete(rules), _now(), altered, known))
         for engine in self._engines.all():
-            if _is_started_alike(former, listing, engine.target):
-                continue
-            was_active = self._state.active == engine.variant.name
-            self._engines.end_for_good(engine.variant.name)
-            self._happen(machine.StopWished(engine.variant.name, _now()))
-            if was_active and engine.variant.name in listing.variants:
-                self._happen(machine.Wished(engine.target, _now()))
+            variant = engine.variant.name
+            if variant in services:
+                self._engines.end_for_good(variant)
+                self._happen(machine.StopWished(variant, _now()))
+            elif not _is_started_alike(former, listing, engine.target):
+                self._engines.end_for_good(variant)
+                self._happen(machine.Replaced(variant, _now()))
 
     @asynccontextmanager
     async def lease(
@@ -325,7 +337,7 @@ class Switcher:
             launch = runtime_of(variant, self._parts.runtimes).launch(self._engines.plan(target))
         except FootplateError as error:
             return (), [*notes, f"{error.message} {error.hint or ''}".strip()]
-        return launch.command, notes
+        return tuple(mask_arguments(launch.command)), notes
 
     def last_switch(self) -> Switch | None:
         """Give the switch in progress, else the one that ended last."""
@@ -397,6 +409,17 @@ class Switcher:
             delay, lambda: self._happen(machine.Ticked(_now()))
         )
 
+    async def remembered(self) -> None:
+        """Return when what was decided so far is in the database, or could not be put there."""
+        if self._remembering:
+            await asyncio.wait(self._remembering)
+
+    def _remember(self, work: Awaitable[None]) -> None:
+        """Do bookkeeping: when the database is busy or full that is logged, and switching goes on."""
+        task = self._spawn(_logged(work))
+        self._remembering.add(task)
+        task.add_done_callback(self._remembering.discard)
+
     def _spawn(self, work: Awaitable[None]) -> "asyncio.Task[None]":
         assert self._tasks is not None, "the switcher is not running"  # noqa: S101
         return self._tasks.create_task(_as_coroutine(work))
@@ -409,10 +432,12 @@ class Switcher:
         self.topic.changed()
 
     def _learn(self) -> None:
-        self._spawn(self._take_in_footprints())
+        self._remember(self._take_in_footprints())
 
     async def _take_in_footprints(self) -> None:
-        self._happen(machine.RulesChanged(await self._complete(self._state.rules), _now()))
+        room = (await self._complete(self._state.rules)).room
+        # Of now, not of before: the rules may have changed meanwhile.
+        self._happen(machine.RulesChanged(replace(self._state.rules, room=room), _now()))
 
     def _engine_changed(self) -> None:
         self._note_step()
@@ -429,7 +454,7 @@ class Switcher:
             "switch began",
             extra={"switch": switch.id, "variant": switch.target.variant, "why": switch.reason},
         )
-        self._spawn(self._look_up_usual_times(progress))
+        self._remember(self._look_up_usual_times(progress))
         self._engines.read_ahead(switch.target)
 
     async def _look_up_usual_times(self, progress: SwitchProgress) -> None:
@@ -447,7 +472,7 @@ class Switcher:
                 "outcome": ended.outcome,
             },
         )
-        self._spawn(self._parts.switches.save(progress.snapshot(time.time())))
+        self._remember(self._parts.switches.save(progress.snapshot(time.time())))
 
     def _note_step(self) -> None:
         """Give the running switch the step that the machine and the engine have reached."""
@@ -473,10 +498,10 @@ class Switcher:
     def _remember_wanted(self) -> None:
         target = self._state.wanted
         wanted = Wanted(target.variant, target.preset, target.context) if target else Wanted(None)
-        self._spawn(self._wanted.set_wanted(wanted))
+        self._remember(self._wanted.set_wanted(wanted))
         variant = self._engines.catalog.variants.get(target.variant) if target else None
         if variant is not None:
-            self._spawn(self._wanted.set_last_model(variant.runtime, variant.model))
+            self._remember(self._wanted.set_last_model(variant.runtime, variant.model))
 
 
 def _is_started_alike(former: Catalog, listing: Catalog, target: Target) -> bool:
@@ -497,3 +522,10 @@ def _now() -> float:
 
 async def _as_coroutine(work: Awaitable[None]) -> None:
     await work
+
+
+async def _logged(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except FootplateError as error:
+        logger.warning("this was not remembered", extra={"cause": error.message})
