@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_daemon.errors import EngineFailed, Invalid, TimedOut, Unavailable
-from footplate_daemon.gateway.upstream import (
+from footplate_daemon.gateway.upstream import Broken, (
     HIGH_WATER,
     OVERHEAD_LIMIT,
     SLICE,
@@ -678,11 +678,11 @@ async def test_small_pieces_are_sent_at_once() -> None:
     assert nodelay == [1]
 
 
-async def test_nobody_there_is_unavailable() -> None:
+async def test_nobody_there_is_a_broken_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
-    with pytest.raises(Unavailable, match=f"The engine on 127.0.0.1:{port} cannot be reached") as caught:
+    with pytest.raises(Broken, match=f"The engine on 127.0.0.1:{port} cannot be reached") as caught:
         await Upstream("127.0.0.1", port).request("GET", "/")
 
     assert "nobody listens there" in caught.value.message

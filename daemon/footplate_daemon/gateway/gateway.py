@@ -26,6 +26,7 @@ from footplate_daemon.switching.leases import Lease
 from footplate_daemon.switching.switcher import Switcher, Waiting
 
 ERROR_BODY_LIMIT = 1024 * 1024
+_ERROR_EVENT = b'data: {"error"'
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,10 @@ class Answering:
         async for data in self.response:
             chunk = data if translation is None else translation.feed(data)
             if chunk:
-                self._look_at(chunk)
-                yield chunk
+                yield self._looked_at(chunk)
         rest = translation.end() if translation is not None else b""
         if rest:
-            self._look_at(rest)
-            yield rest
+            yield self._looked_at(rest)
         self.error = self.watch.error
 
     async def whole(self, limit: int) -> bytes:
@@ -114,7 +113,10 @@ class Answering:
         kind = Invalid if status < 500 else EngineFailed
         return kind(str(said["message"]), hint=said["hint"], param=said["param"])
 
-    def _look_at(self, chunk: bytes) -> None:
+    def _looked_at(self, chunk: bytes) -> bytes:
+        """Note what a chunk of a stream tells; give it, an error in it in the one shape of errors."""
+        if _ERROR_EVENT in chunk:
+            chunk = b"\n\n".join(map(self._reshaped, chunk.split(b"\n\n")))
         events = self.watch.event_count
         self.watch.feed(chunk)
         if self.watch.event_count > events:
@@ -123,6 +125,13 @@ class Answering:
         if self.first_at is None and self.watch.has_content:
             self.first_at = now
         self.last_at = now
+        return chunk
+
+    def _reshaped(self, event: bytes) -> bytes:
+        if not event.startswith(_ERROR_EVENT):
+            return event
+        _, shaped = reshape(500, event.removeprefix(b"data:"), self.variant.name)
+        return b"data: " + json.dumps(shaped, ensure_ascii=False).encode()
 
     @property
     def usage(self) -> Usage | None:

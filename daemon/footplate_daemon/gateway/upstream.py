@@ -85,8 +85,8 @@ class Upstream:
         an iterator is sent as it comes, with the Content-Length among the headers or else chunked.
         A kept connection that the engine closed meanwhile costs nothing: `bytes` are sent once more.
 
-        Raise `Unavailable` if nobody answers there, `TimedOut`, `Invalid`, and `EngineFailed` for every
-        answer that is none.
+        Raise `Broken` if nobody answers there or the answer breaks off, `TimedOut`, `Invalid`, and
+        `EngineFailed` for every answer that is none.
         """
         request = _Request(method, self._base_path + path, headers, body, self._own_headers)
         connection = self._take_idle() if request.is_replayable else None

@@ -212,6 +212,19 @@ def _check_messages(messages: object) -> None:
                 param=f"messages.{index}.role",
                 hint="Roles are system, user, assistant and tool.",
             )
+        content = message.get("content")
+        if not (content is None or isinstance(content, str) or _are_parts(content)):
+            raise Invalid(
+                f"The content of message {index} must be a string or a list of parts.",
+                param=f"messages.{index}.content",
+                hint='For example: [{"type": "text", "text": "Hello"}]',
+            )
+
+
+def _are_parts(content: object) -> bool:
+    return isinstance(content, list) and all(
+        isinstance(part, dict) and isinstance(part.get("type"), str) for part in content
+    )
 
 
 def _request_id(scope: Scope) -> str:
