@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_daemon.errors import EngineFailed, Invalid, TimedOut, Unavailable
-from footplate_daemon.gateway.upstream import Broken, (
+from footplate_daemon.gateway.upstream import (
     HIGH_WATER,
     OVERHEAD_LIMIT,
     SLICE,
+    Broken,
     Response,
     Upstream,
     _Answer,
