@@ -193,11 +193,11 @@ def test_one_variant_of_a_ready_made_model_can_be_included_alone() -> None:
     assert list(loaded.models["qwen3-8b"].variants()) == ["llamacpp"]
 
 
-def test_every_ready_made_model_is_on_three_runtimes_with_the_same_profile() -> None:
+def test_every_ready_made_model_is_on_vllm_and_ollama_at_least_with_the_same_profile() -> None:
     models = {name: model for name, model in settings.ready_made().models.items() if name != "guide"}
 
     assert len(models) >= 11
-    assert {tuple(model.variants()) for model in models.values()} == {("vllm", "llamacpp", "ollama")}
+    assert all({"vllm", "ollama"} <= model.variants().keys() for model in models.values())
     assert all(
         model.profile == Profile(temperature=0.3, top_p=0.9, max_tokens=800) for model in models.values()
     )

@@ -335,6 +335,9 @@ def _written_variant(
     profile = _profile(settings, first, settings.models[model].profile, table.profile)
     kind: written.RuntimeTable = getattr(settings.runtimes, runtime)
     presets = _presets(settings, runtime)
+    capabilities = table.capabilities or _usual_capabilities(settings, f"{runtime}/{model}", mmproj)
+    # Presets are made for chat: they would give a small embedder most of the GPU.
+    usual_preset = kind.preset if "chat" in capabilities else None
     return Variant(
         name=f"{runtime}/{model}",
         runtime=runtime,
@@ -342,9 +345,9 @@ def _written_variant(
         weights=located,
         served_name=table.served_name or (located.location if located.kind == "name" else model),
         presets=presets,
-        default_preset=table.preset or kind.preset,
+        default_preset=table.preset or usual_preset,
         profile=profile,
-        capabilities=table.capabilities or (("chat", "vision") if mmproj else ("chat",)),
+        capabilities=capabilities,
         context=table.context or profile.context,
         parameters={**_own_parameters(table), **table.parameters},
         args=(*kind.args, *table.args),
@@ -355,6 +358,15 @@ def _written_variant(
         pinned=table.pinned,
         demonstration=is_guide,
     )
+
+
+def _usual_capabilities(settings: Settings, name: str, mmproj: Path | None) -> tuple[str, ...]:
+    """Give what a variant can do that does not say so: what its service needs, else chat."""
+    if name == settings.services.embedding:
+        return ("embedding",)
+    if name == settings.services.reranker:
+        return ("rerank",)
+    return ("chat", "vision") if mmproj else ("chat",)
 
 
 def _remote_variant(model: str, table: written.RemoteTable, settings: Settings) -> Variant:

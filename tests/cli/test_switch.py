@@ -220,7 +220,6 @@ def footplate_check(footplate: Shell, text: str) -> str:
         ["switch", "guide", "--cancel"],
         ["switch", "--of", "3"],
         ["switch", "--cancel", "--preset", "x"],
-        ["switch", "vllm", "--context", "100"],
     ],
 )
 def test_wrong_usage_is_refused(started: Shell, words: list[str]) -> None:
