@@ -1,8 +1,9 @@
 """A daemon in memory, played by the test: it says what the test lets it say.
 
 It keeps sessions and turns, numbers the events of each turn, and lets a client attach again as the real
-one does. What it does not do: no engines, no switching, no queue; nothing reaches a disk; it answers
-nothing by itself; a second question in a session that is still answering is taken as any other.
+one does. A switch begins when it is wished and goes on as the test says. What it does not do: no engines,
+no queue; nothing reaches a disk; it answers nothing by itself; a second question in a session that is
+still answering is taken as any other.
 """
 
 import asyncio
@@ -27,6 +28,13 @@ class FakeDaemon:
         self.attached_with: list[str | None] = []
         """With which last event id each client attached to a turn."""
         self.asked: list[str] = []
+        self.switched: list[wire.Switch] = []
+        """Every switch, the oldest first; the ids count from 1."""
+        self.applied: list[tuple[int, int]] = []
+        """The remedies that were applied: of which switch, and their numbers."""
+        self.stopped: list[str] = []
+        self.catalog: list[wire.ModelInfo] = []
+        """What is listed beside the guide."""
         self._is_demonstration = is_demonstration
         self._events: dict[tuple[str, int], list[Event]] = {}
         self._refusals: list[errors.FootplateError] = []
@@ -40,10 +48,63 @@ class FakeDaemon:
 
     async def models(self) -> list[wire.ModelInfo]:
         self._answer_only_when_up()
-        variant = wire.VariantInfo(
-            name=GUIDE, runtime="llamacpp", model="guide", served_name="guide", active=True
+        return [model("guide", "llamacpp", demonstration=self._is_demonstration), *self.catalog]
+
+    async def plan(
+        self, name: str, runtime: str | None = None, preset: str | None = None, context: int | None = None
+    ) -> wire.Plan:
+        self._answer_only_when_up()
+        return wire.Plan(
+            variant=name,
+            stops=(self.now_status.active,) if self.now_status.active else (),
+            needs_bytes=9_100_000_000,
+            free_bytes=8_000_000_000,
+            fits=False,
+            seconds=31.0,
+            command=("vllm", "serve", name, "--context", str(context or 4096)),
+            notes=("The preset risky is risky.",) if (runtime or preset) else (),
         )
-        return [wire.ModelInfo(name="guide", demonstration=self._is_demonstration, variants=(variant,))]
+
+    async def activate(self, wish: wire.SwitchWish, *, wait: bool = False) -> wire.Switch:
+        assert not wait, "the terminal never waits for a switch: it sees it in the status"
+        self._answer_only_when_up()
+        if self._refusals:
+            raise self._refusals.pop(0)
+        return await self.begin_switch(wish.name)
+
+    async def switches(self, limit: int = 20) -> list[wire.Switch]:
+        self._answer_only_when_up()
+        return self.switched[::-1][:limit]
+
+    async def switch(self, switch_id: int) -> wire.Switch:
+        self._answer_only_when_up()
+        return self.switched[switch_id - 1]
+
+    async def cancel_switch(self, switch_id: int) -> wire.Switch:
+        self._answer_only_when_up()
+        await self._roll_back("cancelled")
+        return self.switched[switch_id - 1]
+
+    async def apply_remedy(self, switch_id: int, number: int, *, wait: bool = False) -> wire.Switch:
+        assert not wait, "the terminal never waits for a switch: it sees it in the status"
+        self._answer_only_when_up()
+        failed = self.switched[switch_id - 1]
+        remedies = failed.diagnosis.remedies if failed.diagnosis else ()
+        remedy = next(each for each in remedies if each.id == number)
+        if not remedy.applies:
+            raise errors.Conflict("This is for you to do.", hint=remedy.command)
+        self.applied.append((switch_id, number))
+        return await self.begin_switch(remedy.variant or failed.variant, reason="remedy")
+
+    async def stop_engine(self, name: str) -> wire.Status:
+        self._answer_only_when_up()
+        self.stopped.append(name)
+        left = tuple(
+            engine for engine in self.now_status.engines if name not in {engine.name, engine.variant}
+        )
+        active = None if self.now_status.active == name else self.now_status.active
+        await self.show(self.now_status.model_copy(update={"engines": left, "active": active}))
+        return self.now_status
 
     async def follow_status(self) -> AsyncIterator[wire.Status]:
         self._answer_only_when_up()
@@ -175,6 +236,54 @@ class FakeDaemon:
         self.now_status = status_now
         await self._tell()
 
+    async def begin_switch(self, variant: str, reason: str = "asked") -> wire.Switch:
+        """Begin a switch, as this terminal's wish or somebody else's."""
+        switch = wire.Switch(
+            id=len(self.switched) + 1,
+            variant=variant,
+            previous=self.now_status.active,
+            reason=reason,
+            started_at=100.0,
+            steps=(wire.Step(name=wire.StepName.STOP, started_at=100.0),),
+        )
+        self.switched.append(switch)
+        await self.show(
+            self.now_status.model_copy(update={"active": None, "wanted": variant, "switch": switch})
+        )
+        return switch
+
+    async def go_on(self, **facts: Any) -> None:
+        """Let the newest switch come further."""
+        await self._show_switch(self.switched[-1].model_copy(update=facts))
+
+    async def complete(self, seconds: float = 31.2) -> None:
+        """Let the newest switch succeed."""
+        switch = self.switched[-1]
+        ended = switch.model_copy(update={"outcome": "done", "ended_at": switch.started_at + seconds})
+        runtime, _, name = switch.variant.partition("/")
+        self.now_status = status(model=name, runtime=runtime)
+        await self._show_switch(ended)
+
+    async def fail_switch(self, diagnosis: wire.Diagnosis) -> None:
+        """Let the newest switch fail; what was active comes back at once."""
+        await self._roll_back("failed", diagnosis)
+
+    async def _roll_back(self, outcome: str, diagnosis: wire.Diagnosis | None = None) -> None:
+        switch = self.switched[-1]
+        self.switched[-1] = switch.model_copy(
+            update={"outcome": outcome, "ended_at": 110.0, "diagnosis": diagnosis}
+        )
+        await self.begin_switch(switch.previous or GUIDE, reason="rollback")
+        await self.complete()
+        if diagnosis:
+            failed = engine(switch.variant, state="failed", diagnosis=diagnosis)
+            engines = (*self.now_status.engines, failed)
+            await self.show(self.now_status.model_copy(update={"engines": engines}))
+
+    async def _show_switch(self, switch: wire.Switch) -> None:
+        self.switched[-1] = switch
+        await self.show(self.now_status.model_copy(update={"switch": switch}))
+
     def refuse_next(self, error: errors.FootplateError) -> None:
         """Answer the next question with an error."""
         self._refusals.append(error)
@@ -226,19 +335,35 @@ class FakeDaemon:
             self._changed.notify_all()
 
 
+def engine(variant: str, *, state: str = "ready", **facts: Any) -> wire.Engine:
+    """Make an engine of a variant."""
+    runtime, _, name = variant.partition("/")
+    return wire.Engine(
+        name=f"{runtime}-{name}",
+        runtime=runtime,
+        variant=variant,
+        model=name,
+        state=wire.EngineState(state),
+        since=1.0,
+        **facts,
+    )
+
+
 def status(*, model: str = "guide", runtime: str = "llamacpp", state: str = "ready") -> wire.Status:
     """Make a status with one engine, the active one."""
     variant = f"{runtime}/{model}"
-    engine = wire.Engine(
-        name=f"{runtime}-{model}",
-        runtime=runtime,
-        variant=variant,
-        model=model,
-        state=wire.EngineState(state),
-        since=1.0,
-    )
     identity = wire.Identity(version="0", pid=1, started_at=0.0)
-    return wire.Status(daemon=identity, active=variant, wanted=variant, engines=(engine,))
+    running = (engine(variant, state=state),)
+    return wire.Status(daemon=identity, active=variant, wanted=variant, engines=running)
+
+
+def model(name: str, *runtimes: str, demonstration: bool = False, **facts: Any) -> wire.ModelInfo:
+    """Make a model with a variant on each runtime."""
+    variants = tuple(
+        wire.VariantInfo(name=f"{runtime}/{name}", runtime=runtime, model=name, served_name=name, **facts)
+        for runtime in runtimes
+    )
+    return wire.ModelInfo(name=name, demonstration=demonstration, variants=variants)
 
 
 def session(

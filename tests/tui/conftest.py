@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.daemon import FakeDaemon
 from textual.pilot import Pilot
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import OptionList, Static
 
 from footplate_tui.footplate_app import FootplateApp
 from footplate_tui.remembered import Remembered
@@ -45,7 +45,9 @@ class Terminal:
     @property
     def text(self) -> str:
         """All that the transcript shows, top to bottom."""
-        return "\n".join(_text(widget) for widget in self.transcript.walk_children(Widget) if widget.display)
+        return "\n".join(
+            text_of(widget) for widget in self.transcript.walk_children(Widget) if widget.display
+        )
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -92,8 +94,11 @@ def daemon() -> FakeDaemon:
     return FakeDaemon()
 
 
-def _text(widget: Widget) -> str:
+def text_of(widget: Widget) -> str:
+    """What a widget shows by itself, without its children."""
     if isinstance(widget, Static):
         return str(widget.visual)
+    if isinstance(widget, OptionList):
+        return "\n".join(str(option.prompt) for option in widget.options)
     content = getattr(widget, "_content", "")
     return str(content)

@@ -58,6 +58,50 @@ class ReasoningWanted(Message):
     """Open or close the reasoning of the last answer."""
 
 
+class SwitcherWanted(Message):
+    """Show what there is to switch to, and how a switch goes."""
+
+
+class ChoiceWanted(Message):
+    """Switch to the highlighted variant."""
+
+
+class PlanWanted(Message):
+    """Say what a switch to the highlighted variant would do."""
+
+
+class StopEngineWanted(Message):
+    """Stop the engine of the highlighted variant."""
+
+
+class WhyWanted(Message):
+    """Say why the highlighted variant did not start."""
+
+
+class CancelSwitchWanted(Message):
+    """End the switch that goes on; what was active comes back."""
+
+
+class FilterWanted(Message):
+    """Type what the variants' names must contain."""
+
+
+class BackWanted(Message):
+    """Leave the innermost thing: question, filter, switch, screen."""
+
+
+class CloseWanted(Message):
+    """Close the screen; a switch goes on."""
+
+
+class RemedyWanted(Message):
+    """Try the highlighted way out."""
+
+
+class CopyCommandWanted(Message):
+    """Copy the command of the highlighted way out."""
+
+
 class LightOrDarkWanted(Message):
     """Change between the light and the dark theme."""
 
@@ -79,6 +123,8 @@ class Place(StrEnum):
 
     PROMPT = "Prompt"
     CHAT = "Chat"
+    SWITCHER = "Models (^r)"
+    FAILURE = "When a model did not start"
     PROGRAM = "Program"
 
 
@@ -131,6 +177,11 @@ COMMANDS: tuple[Command, ...] = (
         StopWanted, Place.CHAT,
     ),
     Command(
+        "model.switch", "ctrl+r", "^r", "models", "Models",
+        "Choose what answers: models, plans, a running switch, and why one failed.",
+        SwitcherWanted, Place.CHAT, priority=True,
+    ),
+    Command(
         "chat.copy", "ctrl+y", "^y", "copy", "Copy the last answer",
         "Copy the last answer to the clipboard, over SSH and inside tmux too.",
         CopyWanted, Place.CHAT, priority=True,
@@ -159,6 +210,61 @@ COMMANDS: tuple[Command, ...] = (
         "scroll.follow", "ctrl+end", "End", "follow", "Follow the answer",
         "Go to the end and stay there (End, when the cursor has nowhere else to go).",
         FollowWanted, Place.CHAT, priority=True,
+    ),
+    Command(
+        "switcher.choose", "enter", "⏎", "switch", "Switch",
+        "Make the highlighted variant active.",
+        ChoiceWanted, Place.SWITCHER, in_palette=False,
+    ),
+    Command(
+        "switcher.plan", "p", "p", "plan", "Plan",
+        "Say what the switch would stop, need and run; nothing is done.",
+        PlanWanted, Place.SWITCHER, in_palette=False,
+    ),
+    Command(
+        "switcher.stop", "s", "s", "stop", "Stop the engine",
+        "Stop the highlighted engine and free its memory; press it twice.",
+        StopEngineWanted, Place.SWITCHER, in_palette=False,
+    ),
+    Command(
+        "switcher.why", "w", "w", "why", "Why",
+        "Say why the highlighted variant failed, and what helps.",
+        WhyWanted, Place.SWITCHER, in_palette=False,
+    ),
+    Command(
+        "switcher.filter", "slash", "/", "filter", "Filter",
+        "Filter by name (any letter that is no key here begins it, too).",
+        FilterWanted, Place.SWITCHER, in_palette=False,
+    ),
+    Command(
+        "switcher.cancel", "c", "c", "cancel", "Cancel the switch",
+        "Cancel the switch that goes on; what was active comes back.",
+        CancelSwitchWanted, Place.SWITCHER, in_palette=False,
+    ),
+    Command(
+        "switcher.back", "escape", "esc", "back", "Back",
+        "Clear the filter, else cancel the switch that goes on, else close.",
+        BackWanted, Place.SWITCHER, in_palette=False,
+    ),
+    Command(
+        "switcher.close", "ctrl+r", "^r", "close", "Close",
+        "Close; a switch goes on, and the status line shows it.",
+        CloseWanted, Place.SWITCHER, in_palette=False,
+    ),
+    Command(
+        "failure.take", "enter", "1…9", "try", "Try a way out",
+        "Try a way out by its number (or Enter); where it is for you to do, copy its command.",
+        RemedyWanted, Place.FAILURE, in_palette=False,
+    ),
+    Command(
+        "failure.copy", "y", "y", "copy", "Copy the command",
+        "Copy the command of the highlighted way out.",
+        CopyCommandWanted, Place.FAILURE, in_palette=False,
+    ),
+    Command(
+        "failure.close", "escape,q", "esc", "close", "Close",
+        "Close; `w` on the model shows it again.",
+        BackWanted, Place.FAILURE, in_palette=False,
     ),
     Command(
         "view.theme", "ctrl+t", "^t", "light/dark", "Light or dark",

@@ -42,7 +42,10 @@ class FootplateApp(App[None]):
         "widgets/answer.tcss",
         "widgets/reasoning.tcss",
         "widgets/welcome.tcss",
+        "widgets/switch_progress.tcss",
         "screens/help.tcss",
+        "screens/switcher.tcss",
+        "screens/failure.tcss",
     ]
     BINDINGS: ClassVar[list[BindingType]] = commands.bindings(commands.Place.PROGRAM)
     ENABLE_COMMAND_PALETTE = True

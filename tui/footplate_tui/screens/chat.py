@@ -26,10 +26,12 @@ from footplate_tui.commands import (
     PageUpWanted,
     Place,
     ReasoningWanted,
+    SwitcherWanted,
     bindings,
 )
-from footplate_tui.format import speaker
+from footplate_tui.format import duration, speaker
 from footplate_tui.harmless import one_line
+from footplate_tui.switching import Endings, compact
 from footplate_tui.widgets.answer import Answer, Spoken
 from footplate_tui.widgets.header import Header, answering
 from footplate_tui.widgets.notice import Notice
@@ -42,7 +44,7 @@ from footplate_tui.widgets.welcome import Welcome
 if TYPE_CHECKING:
     from textual.widgets import Markdown
 
-    from footplate_daemon.wire import Session, SessionWithTurns, Status, Turn
+    from footplate_daemon.wire import Session, SessionWithTurns, Status, Switch, Turn
     from footplate_tui.conversation import Daemon
     from footplate_tui.footplate_app import FootplateApp
 
@@ -52,6 +54,9 @@ COLUMNS_GUESSED = 80
 DRAFT_SECONDS = 0.3
 """A crash costs at most what was typed in this time."""
 NEWS_SECONDS = 4.0
+
+UNSAID = frozenset({"rollback", "adopted"})
+"""What the daemon does by itself to keep or bring back what was active: no news when it is done."""
 
 WAITS_FOR_ANSWER = "waits for the answer above"
 WAITS_FOR_DAEMON = "waits for the daemon"
@@ -68,6 +73,7 @@ class ChatScreen(Screen[None]):
     status: var[Status | None] = var(None)
     is_connected: var[bool] = var(True)
     notice: var[str] = var("")
+    standing: var[str] = var("")
     is_busy: var[bool] = var(False)
     demonstrations: var[frozenset[str]] = var(frozenset())
 
@@ -90,6 +96,9 @@ class ChatScreen(Screen[None]):
         self._prompts: list[str] = []
         self._draft = ""
         """What is on disk."""
+        self._endings = Endings()
+        self._failed: Switch | None = None
+        """The failed switch that is pointed to in the status line."""
 
     @property
     def footplate(self) -> FootplateApp:
@@ -106,7 +115,7 @@ class ChatScreen(Screen[None]):
             yield self._transcript
             yield self._pill
         yield self._prompt
-        yield StatusLine().data_bind(ChatScreen.notice, ChatScreen.is_busy)
+        yield StatusLine().data_bind(ChatScreen.notice, ChatScreen.standing, ChatScreen.is_busy)
 
     def on_mount(self) -> None:
         self._draft = self.footplate.remembered.draft
@@ -145,6 +154,7 @@ class ChatScreen(Screen[None]):
                 continue
             self._found()
             self.status = news
+            self._note_switch(news)
             engine = answering(news)
             if engine and not self.demonstrations:
                 self.look_for_demonstrations()
@@ -179,6 +189,92 @@ class ChatScreen(Screen[None]):
                 self.notice = ""
 
         self.set_timer(NEWS_SECONDS, take_away)
+
+    # Switching.
+
+    def on_switcher_wanted(self, message: SwitcherWanted) -> None:
+        message.stop()
+        self._open_switcher()
+        if self._failed:
+            self._explain(self._failed)
+
+    def _open_switcher(self) -> None:
+        from footplate_tui.screens.switcher import SwitcherScreen  # noqa: PLC0415 -- not before the first picture
+
+        screen = SwitcherScreen(self._endings).data_bind(ChatScreen.status, ChatScreen.is_connected)
+        self.app.push_screen(screen, self._explain)
+
+    def _note_switch(self, status: Status) -> None:
+        """Show the switch that goes on, and tell once how each has ended."""
+        missed, ended = self._endings.take(status)
+        if missed:
+            self.look_up_ending(missed)
+        if ended:
+            self._tell_ending(ended)
+        self._show_standing()
+
+    def _show_standing(self) -> None:
+        switch = self.status.switch if self.status else None
+        if switch and switch.outcome == "running":
+            self.standing = compact(switch)
+        elif self._failed:
+            self.standing = f"✗ {one_line(self._failed.variant)} did not start: ^r says why"
+        else:
+            self.standing = ""
+
+    @work(group="endings")
+    async def look_up_ending(self, switch_id: int) -> None:
+        """Tell how a switch ended that another one followed at once."""
+        daemon = await self.footplate.daemon()
+        try:
+            self._tell_ending(await daemon.switch(switch_id))
+        except errors.FootplateError:
+            # It is told in the switcher's table, too.
+            return
+
+    def _tell_ending(self, switch: Switch) -> None:
+        is_ours = self._endings.was_wished_here(switch)
+        name = one_line(switch.variant)
+        match switch.outcome:
+            case "done" if switch.reason in UNSAID:
+                pass
+            case "done" if not switch.steps:
+                self._say(f"{name} was active already.")
+            case "done":
+                self._failed = None
+                self._say(f"{name} is active ({duration((switch.ended_at or 0.0) - switch.started_at)}).")
+            case "cancelled":
+                self._say(f"The switch to {name} was cancelled.")
+            case "failed":
+                self._failed = switch
+                if is_ours and not (self.is_active and self._prompt.text):
+                    self._explain(switch)
+        self._show_standing()
+
+    @work(group="endings")
+    async def explain_turn(self, turn: Turn) -> None:
+        """Show why the engine that should have answered did not start, if that is why."""
+        daemon = await self.footplate.daemon()
+        from footplate_tui import conversation  # noqa: PLC0415 -- pydantic: not before the first picture
+
+        try:
+            failed = await conversation.last_failure(daemon, turn.variant or "")
+        except errors.FootplateError:
+            return
+        if failed and self.is_active and not self._prompt.text:
+            self._explain(failed)
+
+    def _explain(self, failed: Switch | None) -> None:
+        """Show the diagnosis of a failed switch with its ways out."""
+        from footplate_tui.screens.failure import FailureScreen  # noqa: PLC0415 -- seldom wanted
+
+        if failed is None or failed.diagnosis is None or isinstance(self.app.screen, FailureScreen):
+            return
+        self._failed = None
+        self._show_standing()
+        screen = FailureScreen(failed, failed.diagnosis, self._endings)
+        # Data is bound to whoever runs now: this screen, not the worker that found the failure.
+        self.call_later(lambda: self.app.push_screen(screen.data_bind(ChatScreen.status)))
 
     # Sessions.
 
@@ -387,6 +483,9 @@ class ChatScreen(Screen[None]):
         finally:
             self._streaming = None
             self.is_busy = False
+        ended = self._turns[-1]
+        if ended.error and ended.error.code == errors.EngineFailed.code:
+            self.explain_turn(ended)
         await self._prune()
 
     def _replace(self, turn: Turn) -> None:
