@@ -97,7 +97,8 @@ class SwitchStore:
             seconds: defaultdict[StepName, list[float]] = defaultdict(list)
             for row in connection.execute(
                 "SELECT steps FROM switches WHERE variant = ? AND preset IS ? AND outcome = 'done'"
-                " ORDER BY id DESC LIMIT ?",
+                # A switch to what was active already loaded nothing: it has no times to learn from.
+                """ AND steps LIKE '%"load"%' ORDER BY id DESC LIMIT ?""",
                 (variant, preset, RECENT),
             ):
                 for name, value in json.loads(row["steps"]).items():
@@ -112,7 +113,8 @@ class SwitchStore:
         def select(connection: sqlite3.Connection) -> dict[str, float]:
             rows = connection.execute(
                 "SELECT variant, steps FROM switches WHERE id IN"
-                " (SELECT max(id) FROM switches WHERE outcome = 'done' GROUP BY variant)"
+                " (SELECT max(id) FROM switches WHERE outcome = 'done'"
+                """ AND steps LIKE '%"load"%' GROUP BY variant)"""
             )
             return {row["variant"]: _load_seconds(json.loads(row["steps"])) for row in rows}
 
