@@ -9,7 +9,6 @@ from typing import Any
 
 from footplate_daemon.errors import Invalid, Unavailable
 from footplate_daemon.runtimes.base import (
-    Call,
     Cause,
     Launch,
     LaunchPlan,
@@ -20,7 +19,7 @@ from footplate_daemon.runtimes.base import (
 )
 from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.runtimes.commandline import flags, replace_program
-from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, openai_probe, translate
+from footplate_daemon.runtimes.parameters import OPENAI, Names, SpeaksOpenAI, translate
 from footplate_daemon.runtimes.patterns import (
     find_cause,
     find_progress,
@@ -58,7 +57,7 @@ NEEDS: Mapping[Case, Need] = {
 }
 
 
-class LlamaCpp:
+class LlamaCpp(SpeaksOpenAI):
     """Starts a llama.cpp server; `context` is always what one request gets, whatever the number of slots."""
 
     name = "llamacpp"
@@ -124,26 +123,6 @@ class LlamaCpp:
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
         """Rename vLLM's words; nothing has to be kept within the context, where an answer simply ends."""
         return translate(NAMES, body)
-
-    def probe(
-        self,
-        served_name: str,
-        context: int | None = None,  # noqa: ARG002
-        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> tuple[str, Mapping[str, Any]]:
-        """Ask for one token of chat."""
-        return openai_probe(served_name)
-
-    def call(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        served_name: str,
-        context: int | None = None,
-        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> Call:
-        """Pass an OpenAI request on, its parameters renamed; it answers in OpenAI's form."""
-        return openai_call(path, self.translate(body, context), served_name)
 
     def _launch_embedded(self, plan: LaunchPlan, parameters: dict[str, Any]) -> Launch:
         unknown = sorted(set(parameters) - EMBEDDED_PARAMETERS)

@@ -61,17 +61,36 @@ def says_nothing(name: str, value: Any) -> bool:
     return value is None or (name, value) in _USUAL
 
 
-def openai_probe(served_name: str) -> tuple[str, dict[str, Any]]:
-    """Give the smallest chat request of OpenAI's API."""
-    message = {"role": "user", "content": "Hi"}
-    return "/v1/chat/completions", {"model": served_name, "max_tokens": 1, "messages": [message]}
+class SpeaksOpenAI:
+    """What runtimes share that speak OpenAI's API themselves: requests go on, their parameters translated."""
 
+    def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
+        """Pass everything on as it is; most runtimes know better."""
+        return Translated(dict(body))
 
-def openai_call(path: str, translated: Translated, served_name: str) -> Call:
-    """Give the request for a runtime that speaks OpenAI's API itself."""
-    body = {**translated.body, "model": served_name}
-    kind = ReasoningInStream if body.get("stream") is True else ReasoningInBody
-    return Call(path, body, translated, kind(is_off=is_off(body)))
+    def probe(
+        self,
+        served_name: str,
+        context: int | None = None,  # noqa: ARG002
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> tuple[str, Mapping[str, Any]]:
+        """Ask for one token of chat."""
+        message = {"role": "user", "content": "Hi"}
+        return "/v1/chat/completions", {"model": served_name, "max_tokens": 1, "messages": [message]}
+
+    def call(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        served_name: str,
+        context: int | None = None,
+        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> Call:
+        """Pass an OpenAI request on; the answer is in OpenAI's form, but for the names of reasoning."""
+        translated = self.translate(body, context)
+        sent = {**translated.body, "model": served_name}
+        kind = ReasoningInStream if sent.get("stream") is True else ReasoningInBody
+        return Call(path, sent, translated, kind(is_off=is_off(sent)))
 
 
 def _with_reasoning_off(translated: Translated) -> Translated:

@@ -8,24 +8,22 @@ from typing import Any
 
 from footplate_daemon.errors import Unavailable
 from footplate_daemon.runtimes.base import (
-    Call,
     Cause,
     Launch,
     LaunchPlan,
     Load,
     Progress,
     SleepCalls,
-    Translated,
 )
 from footplate_daemon.runtimes.cases import Case, Need
-from footplate_daemon.runtimes.parameters import openai_call, openai_probe
+from footplate_daemon.runtimes.parameters import SpeaksOpenAI
 
 CANNOT: Mapping[Case, str] = {}
 NEEDS: Mapping[Case, Need] = {}
 """What it can do is the other server's to say."""
 
 
-class Remote:
+class Remote(SpeaksOpenAI):
     """Asks; starts nothing."""
 
     name = "remote"
@@ -64,27 +62,3 @@ class Remote:
     def load(self, metrics: str) -> Load:  # noqa: ARG002
         """Nothing: what it has to do is not for us alone."""
         return Load()
-
-    def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
-        """Pass everything on as it is."""
-        return Translated(dict(body))
-
-    def probe(
-        self,
-        served_name: str,
-        context: int | None = None,  # noqa: ARG002
-        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> tuple[str, Mapping[str, Any]]:
-        """Ask for one token of chat."""
-        return openai_probe(served_name)
-
-    def call(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        served_name: str,
-        context: int | None = None,
-        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> Call:
-        """Pass an OpenAI request on; it answers in OpenAI's form."""
-        return openai_call(path, self.translate(body, context), served_name)

@@ -9,7 +9,6 @@ from typing import Any
 from footplate_daemon import environments
 from footplate_daemon.errors import Invalid, Unavailable
 from footplate_daemon.runtimes.base import (
-    Call,
     Cause,
     Launch,
     LaunchPlan,
@@ -20,7 +19,7 @@ from footplate_daemon.runtimes.base import (
 )
 from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.runtimes.commandline import flags, replace_program
-from footplate_daemon.runtimes.parameters import Names, openai_call, openai_probe, translate
+from footplate_daemon.runtimes.parameters import Names, SpeaksOpenAI, translate
 from footplate_daemon.runtimes.patterns import find_cause, find_progress, milestone, read_count, symptom
 
 WORKER = Path(__file__).with_name("transformers_worker.py")
@@ -76,7 +75,7 @@ NEEDS: Mapping[Case, Need] = {
 }
 
 
-class Transformers:
+class Transformers(SpeaksOpenAI):
     """Starts the worker; reads its log."""
 
     name = "transformers"
@@ -164,26 +163,6 @@ class Transformers:
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
         """Rename the words of others; the worker itself keeps max_tokens within the context."""
         return translate(NAMES, body)
-
-    def probe(
-        self,
-        served_name: str,
-        context: int | None = None,  # noqa: ARG002
-        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> tuple[str, Mapping[str, Any]]:
-        """Ask for one token of chat."""
-        return openai_probe(served_name)
-
-    def call(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        served_name: str,
-        context: int | None = None,
-        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> Call:
-        """Pass an OpenAI request on, its parameters renamed; it answers in OpenAI's form."""
-        return openai_call(path, self.translate(body, context), served_name)
 
     def _places(self) -> Iterator[Path]:
         yield from environments.recorded(self.name, self._environment)

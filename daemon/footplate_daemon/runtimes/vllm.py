@@ -9,7 +9,6 @@ from typing import Any
 from footplate_daemon import environments
 from footplate_daemon.errors import Unavailable
 from footplate_daemon.runtimes.base import (
-    Call,
     Cause,
     Launch,
     LaunchPlan,
@@ -20,7 +19,7 @@ from footplate_daemon.runtimes.base import (
 )
 from footplate_daemon.runtimes.cases import Case, Need
 from footplate_daemon.runtimes.commandline import flags, replace_program
-from footplate_daemon.runtimes.parameters import OPENAI, Names, openai_call, openai_probe, translate
+from footplate_daemon.runtimes.parameters import OPENAI, Names, SpeaksOpenAI, translate
 from footplate_daemon.runtimes.patterns import (
     find_cause,
     find_progress,
@@ -66,7 +65,7 @@ NEEDS: Mapping[Case, Need] = {
 }
 
 
-class Vllm:
+class Vllm(SpeaksOpenAI):
     """Starts `vllm serve`; reads its log."""
 
     name = "vllm"
@@ -172,26 +171,6 @@ class Vllm:
             body={**translated.body, **{name: most for name, (_, most, _) in clamped.items()}},
             clamped={name: f"{value} → {most}, {why}" for name, (value, most, why) in clamped.items()},
         )
-
-    def probe(
-        self,
-        served_name: str,
-        context: int | None = None,  # noqa: ARG002
-        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> tuple[str, Mapping[str, Any]]:
-        """Ask for one token of chat."""
-        return openai_probe(served_name)
-
-    def call(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        served_name: str,
-        context: int | None = None,
-        parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> Call:
-        """Pass an OpenAI request on, its parameters renamed; it answers in OpenAI's form."""
-        return openai_call(path, self.translate(body, context), served_name)
 
     def _find_or_raise(self) -> str:
         program = self.find()
