@@ -47,6 +47,8 @@ from footplate_daemon.wire import Explanation, Identity, ModelInfo, Plan, Status
 
 logger = logging.getLogger(__name__)
 
+FOREIGN_KEEP_ALIVE_SECONDS = 30 * 60
+
 
 async def run(paths: Paths, configuration: Settings, environment: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT; engines go on running. Raise `errors.*` if it cannot start."""
@@ -223,7 +225,13 @@ def build_runtimes(
 ) -> tuple[dict[str, Runtime], dict[str, Host]]:
     """Make every kind of inference server that this Footplate knows, and name those that are hosts."""
     programs = configuration.runtimes
-    ollama = Ollama(programs.ollama.program, environment=environment, ask=probe.ask)
+    ollama = Ollama(
+        programs.ollama.program,
+        environment=environment,
+        ask=probe.ask,
+        # In somebody else's server nothing of ours stays for ever, should we never come back.
+        keep_alive=FOREIGN_KEEP_ALIVE_SECONDS if programs.ollama.url else -1,
+    )
     runtimes: dict[str, Runtime] = {
         "llamacpp": LlamaCpp(programs.llamacpp.program, environment=environment),
         "vllm": Vllm(programs.vllm.program, environment=environment),

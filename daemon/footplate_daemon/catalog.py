@@ -75,7 +75,7 @@ class Variant:
     pinned: bool = False
     demonstration: bool = False
     elsewhere: Elsewhere | None = None
-    """Set for a remote: nothing is started for it, and it needs no memory here."""
+    """Set where nothing is started for it: a remote, or a host that somebody else runs."""
 
     def preset(self, name: str | None = None) -> Preset | None:
         """Give the preset of this name, or the default one; raise `NotFound` naming those that there are."""
@@ -356,6 +356,9 @@ def _written_variant(
         program=kind.program,
         mmproj=mmproj,
         pinned=table.pinned,
+        elsewhere=Elsewhere(kind.url)
+        if isinstance(kind, written.OllamaRuntimeTable) and kind.url is not None
+        else None,
         demonstration=is_guide,
     )
 

@@ -422,12 +422,19 @@ class RuntimeTable(Table):
     """More environment for each of its engines."""
 
 
+class OllamaRuntimeTable(RuntimeTable):
+    """Ollama on this machine: started by Footplate, or one that runs already."""
+
+    url: Annotated[str, AfterValidator(_server_url)] | None = None
+    """Use the server that answers here (`"http://127.0.0.1:11434"`) instead of starting one."""
+
+
 class Runtimes(Table):
     """The kinds of inference server on this machine."""
 
     vllm: RuntimeTable = Field(default_factory=RuntimeTable)
     llamacpp: RuntimeTable = Field(default_factory=RuntimeTable)
-    ollama: RuntimeTable = Field(default_factory=RuntimeTable)
+    ollama: OllamaRuntimeTable = Field(default_factory=OllamaRuntimeTable)
     transformers: RuntimeTable = Field(default_factory=RuntimeTable)
 
 

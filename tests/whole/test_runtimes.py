@@ -1,6 +1,7 @@
 """Every runtime, whole: switched to in turn, asked, killed under a stream, and back again."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from footplate_daemon import lifecycle, processes
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.settings import Paths
+from footplate_daemon.switching.engine import free_port
 from tests import engines
 from tests.whole.conftest import PATIENCE_SECONDS, Whole
 from tests.whole.test_switching import GUIDE, QUESTIONS, agree, members, switch
@@ -152,3 +154,81 @@ async def test_a_killed_leader_is_told_leaves_no_orphan_and_comes_back(footplate
     assert "engine_failed" in rest
     assert not [each for each in group if processes.is_alive(each)]
     assert again.active == name
+
+
+async def test_an_ollama_that_runs_already_is_used_and_left_running(footplate: Whole) -> None:
+    models = footplate.paths.data_dir / "ollama"
+    async with foreign_ollama(models) as (server, url):
+        text = config(models).replace("[runtimes.ollama]", f'[runtimes.ollama]\nurl = "{url}"')
+        footplate.paths.config_file.write_text(text)
+        await footplate.client.reload()
+
+        assert (await switch(footplate, "ollama/guide")).outcome == "done"
+        answer = await footplate.answer(QUESTIONS[0], model="ollama/guide")
+        assert (await switch(footplate, "endless")).outcome == "done"
+        assert (await switch(footplate, GUIDE)).outcome == "done"
+        async with httpx.AsyncClient() as http:
+            loaded = (await http.get(f"{url}/api/ps")).json()["models"]
+        assert answer == await footplate.answer(QUESTIONS[0], model=GUIDE)
+        assert loaded == []
+        assert server.returncode is None
+        await agree(footplate)
+
+
+@contextlib.asynccontextmanager
+async def foreign_ollama(models: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """An Ollama that Footplate did not start."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "OLLAMA_HOST": f"127.0.0.1:{port}",
+        "OLLAMA_MODELS": str(models),
+        "STAND_IN_MODELS": "guide endless",
+    }
+    server = await asyncio.create_subprocess_exec(
+        str(OLLAMA),
+        "serve",
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield server, f"http://127.0.0.1:{port}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        await server.wait()
+
+
+async def test_a_remote_is_switched_to_and_its_death_is_told(footplate: Whole) -> None:
+    far = await footplate.until_ready()
+    record = footplate.record()
+    key_file = footplate.paths.config_dir / "key"
+    key_file.write_text(record.api_key or "")
+    remote = f"""
+[models.far.remote]
+url = "http://127.0.0.1:{far.port}/v1"
+key_file = {json.dumps(str(key_file))}
+served_name = "guide"
+[models.keyless.remote]
+url = "http://127.0.0.1:{far.port}/v1"
+served_name = "guide"
+[models.nowhere.remote]
+url = "http://127.0.0.1:{free_port()}"
+"""
+    footplate.paths.config_file.write_text(config(footplate.paths.data_dir / "ollama") + remote)
+    await footplate.client.reload()
+
+    assert (await switch(footplate, "far")).outcome == "done"
+    response = await footplate.chat(QUESTIONS[0], model="far")
+    keyless = await switch(footplate, "keyless")
+    nowhere = await switch(footplate, "nowhere")
+
+    assert response.headers["x-footplate-runtime"] == "remote"
+    assert (await footplate.until_ready("remote/far")).pid is None
+    assert keyless.diagnosis is not None
+    assert keyless.diagnosis.code == "bad_token"
+    assert nowhere.diagnosis is not None
+    assert nowhere.diagnosis.code == "remote_unreachable"
+    assert (record.api_key or "no key") not in (await footplate.http.get("/config")).text

@@ -28,6 +28,8 @@ LOG_LINES = 400
 LOG_BYTES = 256 * 1024
 WARM_UP_SECONDS = 120.0
 PROGRESS_SECONDS = 0.2
+HOST_ANSWER_SECONDS = 5.0
+"""How long a host that runs already may take to answer."""
 
 
 class StartFailed(Exception):
@@ -121,6 +123,27 @@ class Engine:
         wrong = await what_is_wrong(self.remote, self.runtime, self.variant.served_name)
         if wrong is not None:
             raise StartFailed(None, diagnosis=wrong)
+        self.enter(EngineState.READY, StepName.WARM_UP)
+
+    async def load_elsewhere(self, elsewhere: Elsewhere, plan: LaunchPlan) -> None:
+        """As `start`, for a model in a host that somebody else runs."""
+        assert self.host is not None, "only a host loads what it did not start with"  # noqa: S101
+        self.plan = plan
+        try:
+            self.remote = await asyncio.to_thread(address_of, elsewhere)
+        except FootplateError as error:
+            raise StartFailed(None, error) from error
+        self.enter(EngineState.LOADING, StepName.LOAD)
+        try:
+            async with asyncio.timeout(HOST_ANSWER_SECONDS):
+                await until_up(self.remote, self.runtime, self.host)
+        except TimeoutError as error:
+            gone = EngineFailed(
+                f"No {self.runtime.name} answers on {elsewhere.url}.",
+                hint="Start it, or mend url in config.toml.",
+            )
+            raise StartFailed(None, gone) from error
+        await self._load_in(self.host)
         self.enter(EngineState.READY, StepName.WARM_UP)
 
     async def become_ready(self, supervisord: Supervisord) -> None:

@@ -285,7 +285,7 @@ class Engines:
         peaks = await self._parts.switches.memory_peaks()
         sizes = await asyncio.to_thread(self._sizes)
         known = {name: footprint(name, peaks, size) for name, size in sizes.items()}
-        known |= {name: 0 for name, each in self.catalog.variants.items() if each.elsewhere is not None}
+        known |= {name: 0 for name, each in self.catalog.variants.items() if each.runtime == "remote"}
         footprints = {name: size for name, size in known.items() if size is not None}
         with contextlib.suppress(Unavailable):  # a GPU that is lost has the capacity that it had
             self._capacity = await self._parts.memory.capacity()
@@ -329,13 +329,15 @@ class Engines:
         """Start a process; an engine of the same variant that sleeps with another target goes first."""
         for target in [target for target in self._asleep if target.variant == engine.target.variant]:
             await self._end_sleeper(self._asleep.pop(target))
-        if engine.variant.elsewhere is not None:
+        if engine.variant.elsewhere is not None and engine.host is None:
             return await engine.reach(engine.variant.elsewhere)
         try:
             plan = self.plan(engine.target, free_port(), new_key())
         except FootplateError as error:
             raise StartFailed(None, error) from error
-        if engine.host is not None:
+        if engine.variant.elsewhere is not None:
+            await engine.load_elsewhere(engine.variant.elsewhere, plan)
+        elif engine.host is not None:
             await self._load_in_host(engine, plan)
         else:
             await engine.start(self._parts.supervisord, plan)
@@ -460,12 +462,16 @@ class Engines:
                     task.cancel()
             if not kill and await self._put_to_sleep(engine):
                 self._running.pop(attempt)
-            elif engine.host is not None and (was_starting or not kill) and self._stays(engine, following):
+            elif engine.host is not None and self._outlives(engine, following, was_starting or not kill):
                 await self._unload(engine, engine.host)
             else:
                 await self._end_surely(engine, kill=kill)
         self._forget(attempt)
         self._report(machine.Stopped(attempt, time.monotonic()))
+
+    def _outlives(self, engine: Engine, following: str | None, is_well: bool) -> bool:
+        """Say whether a host goes on when one of its models is stopped: somebody else's always does."""
+        return engine.remote is not None or (is_well and self._stays(engine, following))
 
     def _stays(self, engine: Engine, following: str | None) -> bool:
         """Say whether a host's process is needed after one of its models is gone."""
@@ -477,10 +483,11 @@ class Engines:
         """Have a host give a model's memory back; end the host if it does not."""
         engine.enter(EngineState.STOPPING)
         await engine.settled()
-        if engine.record is None:
+        if engine.record is None and engine.remote is None:
             return
+        leader = engine.record.process if engine.record is not None else None
         try:
-            await host.unload_model(engine.address, engine.variant.served_name, leader=engine.record.process)
+            await host.unload_model(engine.address, engine.variant.served_name, leader=leader)
         except FootplateError as error:
             logger.warning(
                 "model is not unloaded; its host is ended",
