@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
         async with Database.open(paths.database) as database:
             daemon = await _wire(paths, configuration, environment, database)
             serving = server(Faces(control_app(_control_parts(daemon)), daemon.openai))
-            async with _until_signalled(serving), asyncio.TaskGroup() as tasks:
+            async with _until_signalled(serving, daemon.closing), asyncio.TaskGroup() as tasks:
                 switcher = tasks.create_task(daemon.switcher.run(), name="switcher")
                 turns = tasks.create_task(daemon.turns.run(), name="turns")
                 ledger = tasks.create_task(daemon.ledger.run(), name="ledger")
@@ -68,12 +68,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                 )
                 await serving.serve(sockets=[listener])
                 logger.info("stopping")
-                for task in (
-                    turns,
-                    switcher,
-                    ledger,
-                    sampler,
-                ):  # who is last has nothing more to do for others
+                for task in (turns, switcher, ledger, sampler):  # each before what it still writes to
                     task.cancel()
                     await asyncio.wait({task})
                 await daemon.gateway.close()
@@ -103,6 +98,7 @@ class Daemon:
     hosts: dict[str, Host]
     openai: OpenAIFace
     config_errors: tuple[str, ...] = ()
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def status(self) -> Status:
         """Give the snapshot that clients draw."""
@@ -314,15 +310,17 @@ def _control_parts(daemon: Daemon) -> ControlParts:
         sessions=daemon.sessions,
         turns=daemon.turns,
         sampler=daemon.sampler,
+        closing=daemon.closing,
     )
 
 
 @contextlib.asynccontextmanager
-async def _until_signalled(serving: Any) -> AsyncIterator[None]:
-    """Ask the server to end on SIGTERM or SIGINT."""
+async def _until_signalled(serving: Any, closing: asyncio.Event) -> AsyncIterator[None]:
+    """Ask the server to end on SIGTERM or SIGINT, and event streams to end first."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
+        closing.set()
         serving.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

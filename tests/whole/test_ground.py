@@ -273,3 +273,17 @@ def copy_guide(target: Path) -> None:
     from footplate_daemon import guide  # noqa: PLC0415
 
     target.write_bytes(guide.path().read_bytes())
+
+
+async def test_an_orderly_restart_ends_event_streams_and_says_nothing_bad(footplate: Whole) -> None:
+    await footplate.until_ready()
+    following = footplate.client.follow_status()
+    before = (await anext(following)).daemon.pid
+
+    await asyncio.to_thread(lifecycle.restart, footplate.paths)
+    rest = [status async for status in following]
+
+    assert all(status.daemon.pid == before for status in rest)
+    assert (await footplate.client.health()).pid != before
+    log = lifecycle.daemon_log(footplate.paths).read_text()
+    assert "Traceback" not in log

@@ -60,6 +60,8 @@ class ControlParts:
     sessions: SessionStore
     turns: TurnKeeper
     sampler: Sampler
+    closing: asyncio.Event
+    """Set when the daemon is asked to stop: event streams end, and their followers come back."""
 
 
 def control_app(parts: ControlParts) -> FastAPI:
@@ -67,7 +69,8 @@ def control_app(parts: ControlParts) -> FastAPI:
     app = FastAPI(title="Footplate control", version=__version__, docs_url=None, redoc_url=None)
     _answer_errors(app)
     _daemon_routes(app, parts)
-    _switching_routes(app, parts)
+    _engine_routes(app, parts)
+    _switch_routes(app, parts)
     _history_routes(app, parts)
     return app
 
@@ -100,11 +103,11 @@ def _daemon_routes(app: FastAPI, parts: ControlParts) -> None:
     @app.get("/api/v1/events")
     async def events(topic: Literal["status", "gpu"] = "status") -> Response:
         if topic == "gpu":
-            return _event_stream(_numbered("gpu", parts.sampler.follow()))
-        return _event_stream(_numbered("status", parts.status.follow(STATUS_SECONDS)))
+            return _event_stream(_numbered("gpu", parts.sampler.follow()), parts.closing)
+        return _event_stream(_numbered("status", parts.status.follow(STATUS_SECONDS)), parts.closing)
 
 
-def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
+def _engine_routes(app: FastAPI, parts: ControlParts) -> None:
     switcher = parts.switcher
 
     @app.get("/api/v1/models")
@@ -146,8 +149,12 @@ def _switching_routes(app: FastAPI, parts: ControlParts) -> None:
         if log is None:
             raise NotFound(f"No engine {engine} has run here.", hint=f"Logs: {', '.join(known) or 'none'}.")
         return StreamingResponse(
-            _log_lines(log, lines, follow=follow), media_type="text/plain; charset=utf-8"
+            _log_lines(log, lines, parts.closing if follow else None), media_type="text/plain; charset=utf-8"
         )
+
+
+def _switch_routes(app: FastAPI, parts: ControlParts) -> None:
+    switcher = parts.switcher
 
     @app.get("/api/v1/plan")
     async def plan(
@@ -214,7 +221,8 @@ def _history_routes(app: FastAPI, parts: ControlParts) -> None:
         session_id: str, number: Number, last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:
         await parts.sessions.get_turn(session_id, number)
-        return _event_stream(_turn_events(parts.turns, session_id, number, last_event_id))
+        events = _turn_events(parts.turns, session_id, number, last_event_id)
+        return _event_stream(events, parts.closing)
 
     @app.post("/api/v1/sessions/{session_id}/turns/{number}/stop")
     async def stop_turn(session_id: str, number: Number) -> wire.Turn:
@@ -260,38 +268,45 @@ def _event(name: str, event_id: str, shape: BaseModel) -> bytes:
     return f"id: {event_id}\nevent: {name}\ndata: {shape.model_dump_json()}\n\n".encode()
 
 
-def _event_stream(events: AsyncIterator[bytes]) -> StreamingResponse:
+def _event_stream(events: AsyncIterator[bytes], closing: asyncio.Event) -> StreamingResponse:
     return StreamingResponse(
-        _with_heartbeat(events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+        _with_heartbeat(events, closing),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache"},
     )
 
 
-async def _with_heartbeat(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _with_heartbeat(events: AsyncIterator[bytes], closing: asyncio.Event) -> AsyncIterator[bytes]:
     coming = asyncio.ensure_future(_next(events))
+    ending = asyncio.ensure_future(closing.wait())
     try:
-        while True:
-            done, _ = await asyncio.wait({coming}, timeout=HEARTBEAT_SECONDS)
+        while not ending.done():
+            done, _ = await asyncio.wait(
+                {coming, ending}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
             if not done:
                 yield b": still here\n\n"
                 continue
-            event = coming.result()
+            event = coming.result() if coming in done else None
             if event is None:
                 return
             yield event
             coming = asyncio.ensure_future(_next(events))
     finally:
-        coming.cancel()
-        await asyncio.wait({coming})
+        for task in (coming, ending):
+            task.cancel()
+        await asyncio.wait({coming, ending})
 
 
 async def _next(events: AsyncIterator[bytes]) -> bytes | None:
     return await anext(events, None)
 
 
-async def _log_lines(log: Path, line_count: int, *, follow: bool) -> AsyncIterator[bytes]:
+async def _log_lines(log: Path, line_count: int, closing: asyncio.Event | None) -> AsyncIterator[bytes]:
+    """Give the last lines, and with `closing` what is written from then on, until it is set."""
     position = await asyncio.to_thread(_size, log)
     yield "".join(f"{line}\n" for line in await asyncio.to_thread(tail, log, line_count)).encode()
-    while follow:
+    while closing is not None and not closing.is_set():
         await asyncio.sleep(LOG_POLL_SECONDS)
         position, more = await asyncio.to_thread(_read_on, log, position)
         if more:
