@@ -98,6 +98,7 @@ class Daemon:
     hosts: dict[str, Host]
     openai: OpenAIFace
     config_errors: tuple[str, ...] = ()
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def status(self) -> Status:
@@ -115,8 +116,12 @@ class Daemon:
 
     async def reload(self) -> Status:
         """Take up a changed config.toml; raise `ConfigErrors` and keep the old one when it has mistakes."""
+        async with self.reloading:
+            return await self._reload()
+
+    async def _reload(self) -> Status:
         try:
-            new = settings.load(self.paths.config_file)
+            new = await asyncio.to_thread(settings.load, self.paths.config_file)
         except ConfigErrors as error:
             self.config_errors = tuple(str(mistake) for mistake in error.mistakes)
             self.switcher.topic.changed()
@@ -125,7 +130,7 @@ class Daemon:
         runtimes, hosts = build_runtimes(new, self.environment)
         self.runtimes.update(runtimes)
         self.hosts.update(hosts)
-        listed = build_catalog(new, self.paths, self.runtimes)
+        listed = await asyncio.to_thread(build_catalog, new, self.paths, self.runtimes)
         changes = diff(self.catalog, listed)
         altered = frozenset({*changes.added, *changes.removed, *changes.altered})
         self.settings, self.catalog, self.gateway.catalog = new, listed, listed

@@ -150,6 +150,8 @@ def to_json(error: FootplateError) -> dict[str, Any]:
         "param": error.param,
         "hint": error.hint,
     }
+    if error.retry_after is not None:
+        body["retry_after"] = error.retry_after
     if error.details:
         body["details"] = error.details
     return {"error": body}
@@ -165,5 +167,6 @@ def from_json(body: Any, http_status: int) -> FootplateError:
         str(fields.get("message", "")),
         hint=fields.get("hint"),
         param=fields.get("param"),
+        retry_after=fields.get("retry_after"),
         details=fields.get("details"),
     )
