@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -116,9 +117,9 @@ def _make_folder(folder: Path, mode: int) -> None:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         if mode == 0o700:
             folder.chmod(mode)
-        probe = folder / ".probe"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        # Without a name: two that start at a time must not find each other's.
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
     except OSError as error:
         raise Invalid(
             f"Footplate cannot write in {folder}: {error.strerror}.",
