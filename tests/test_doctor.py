@@ -324,11 +324,12 @@ def test_what_is_listed_already_is_not_offered(
     assert len(offered) == len(entries.entries(FOUND)) - 1
 
 
-def test_with_transformers_alone_a_chat_model_is_offered_there() -> None:
+def test_with_transformers_alone_the_cached_models_are_offered_there() -> None:
     offered = {e.model: e.runtime for e in entries.entries(replace(FOUND, transformers=TRANSFORMERS))}
 
     assert offered["Qwen3-8B-AWQ"] == "transformers"
-    assert offered["bge-m3"] == "vllm"
+    assert offered["bge-m3"] == "transformers"
+    assert offered["bge-reranker-v2-m3"] == "transformers"
 
 
 def test_ollamas_models_are_not_offered_without_an_ollama() -> None:

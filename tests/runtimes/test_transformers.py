@@ -113,9 +113,26 @@ def test_a_parameter_that_the_worker_does_not_take_is_refused_before_the_start(
     assert "quantization" in str(refusal.value.hint)
 
 
-def test_a_model_that_is_not_for_chat_is_refused_before_the_start(transformers: Transformers) -> None:
-    with pytest.raises(Invalid, match="serves chat alone"):
-        transformers.launch(plan(capabilities=("embedding",)))
+@pytest.mark.parametrize(
+    ("capabilities", "task"),
+    [
+        ((), ()),
+        (("chat", "vision"), ()),
+        (("embedding",), ("--task", "embedding")),
+        (("rerank",), ("--task", "rerank")),
+    ],
+)
+def test_the_worker_is_told_what_the_model_is_for(
+    transformers: Transformers, capabilities: tuple[str, ...], task: tuple[str, ...]
+) -> None:
+    command = transformers.launch(plan(capabilities=capabilities)).command
+
+    assert command[command.index("4711") + 1 :] == task
+
+
+def test_a_model_for_two_things_is_refused_before_the_start(transformers: Transformers) -> None:
+    with pytest.raises(Invalid, match="one of embedding, rerank at a time"):
+        transformers.launch(plan(capabilities=("embedding", "rerank")))
 
 
 def test_a_command_of_the_operators_stands_for_the_python() -> None:

@@ -5,14 +5,17 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +32,7 @@ from footplate_daemon.wire import Diagnosis
 
 pytestmark = pytest.mark.torch
 
+DATA = engines.REPOSITORY / "tests" / "data"
 START_SECONDS = 120
 """A start takes 4 s of a quiet machine."""
 KEY = "a key"
@@ -642,6 +646,159 @@ def test_it_tells_what_it_is(worker: Worker) -> None:
     assert (about["context"], about["capabilities"]) == (4096, ["chat"])
     assert set(about["versions"]) == {"python", "torch", "transformers"}
     assert Transformers(environment={}).serves(listing, "guide")
+
+
+# --- Models that read ------------------------------------------------------------------------------------
+
+TEXTS = ["the daemon starts engines", "a switch stops the active engine", "vLLM needs a GPU"]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Iterator[Worker]:
+    """A worker that embeds, shared by the tests of the module."""
+    with started(DATA / "tiny-embed-hf", port=free_port(), capabilities=("embedding",)) as running:
+        running.log.wait_for("100% ready")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ranker() -> Iterator[Worker]:
+    """A worker that ranks, shared by the tests of the module."""
+    with started(DATA / "tiny-rerank-hf", port=free_port(), capabilities=("rerank",)) as running:
+        running.log.wait_for("100% ready")
+        yield running
+
+
+def vectors(worker: Worker, given: Any, **more: Any) -> list[Any]:
+    response = worker.client.post("/v1/embeddings", json={"input": given, **more})
+    assert response.status_code == 200, response.text
+    assert [each["index"] for each in response.json()["data"]] == list(range(len(response.json()["data"])))
+    return [each["embedding"] for each in response.json()["data"]]
+
+
+def likeness(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def test_each_text_has_a_vector_of_length_1_of_its_own(embedder: Worker) -> None:
+    together = vectors(embedder, TEXTS)
+
+    for text, vector in zip(TEXTS, together, strict=True):
+        (alone,) = vectors(embedder, text)
+        assert likeness(vector, vector) == pytest.approx(1)
+        assert likeness(alone, vector) == pytest.approx(1)
+    assert vectors(embedder, TEXTS) == together
+    assert all(likeness(one, other) < 0.99 for one, other in pairwise(together))
+
+
+def test_more_texts_than_go_into_one_pass_are_all_embedded(embedder: Worker) -> None:
+    many = vectors(embedder, TEXTS * 30)
+
+    assert len(many) == 90
+    assert likeness(many[0], many[-3]) == pytest.approx(1)
+
+
+def test_tokens_are_embedded_as_their_text_and_counted(embedder: Worker) -> None:
+    tokens = [embedder.client.post("/tokenize", json={"prompt": text}).json()["tokens"] for text in TEXTS]
+    usage = embedder.client.post("/v1/embeddings", json={"input": TEXTS}).json()["usage"]
+
+    count = sum(map(len, tokens))
+    assert vectors(embedder, tokens) == vectors(embedder, TEXTS)
+    assert vectors(embedder, tokens[0]) == vectors(embedder, TEXTS[0])
+    assert usage == {"prompt_tokens": count, "total_tokens": count}
+
+
+def test_a_vector_comes_in_base64_where_that_is_asked_for(embedder: Worker) -> None:
+    (packed,) = vectors(embedder, TEXTS[0], encoding_format="base64")
+
+    (vector,) = vectors(embedder, TEXTS[0])
+    assert [number for (number,) in struct.iter_unpack("<f", base64.b64decode(packed))] == vector
+
+
+@pytest.mark.parametrize(
+    ("pooling", "alike", "different"),
+    [
+        ("cls_token", [[5, 6, 7], [5, 8, 9, 10]], [[6, 7, 5], [8, 9, 10, 5]]),
+        ("lasttoken", [[6, 7, 5], [8, 9, 10, 5]], [[5, 6, 7], [5, 8, 9, 10]]),
+    ],
+)
+def test_the_folder_says_which_token_stands_for_the_text(
+    tmp_path: Path, pooling: str, alike: list[list[int]], different: list[list[int]]
+) -> None:
+    folder = shutil.copytree(DATA / "tiny-embed-hf", tmp_path / "embed")
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
+
+    with started(folder, port=free_port(), capabilities=("embedding",)) as worker:
+        worker.log.wait_for("100% ready")
+        one, other = vectors(worker, alike)
+        this, that = vectors(worker, different)
+
+    # The word itself weighs most in its state.
+    assert likeness(one, other) > 0.8
+    assert likeness(this, that) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "param", "code"),
+    [
+        ({"input": None}, "input", "invalid_value"),
+        ({"input": []}, "input", "invalid_value"),
+        ({"input": ""}, "input", "invalid_value"),
+        ({"input": [1.5]}, "input", "invalid_value"),
+        ({"input": [10**6]}, "input", "invalid_value"),
+        ({"encoding_format": "hex"}, "encoding_format", "invalid_value"),
+        ({"dimensions": 8}, "dimensions", "invalid_value"),
+        ({"input": ["short", "word " * 5000]}, "input", "exceed_context"),
+    ],
+)
+def test_what_cannot_be_embedded_is_refused_and_named(
+    embedder: Worker, changes: dict[str, Any], param: str, code: str
+) -> None:
+    response = embedder.client.post("/v1/embeddings", json={"input": "text", **changes})
+
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (400, param, code)
+
+
+def test_documents_are_ranked_by_what_each_is_worth(ranker: Worker) -> None:
+    asked = {"query": "what starts engines?", "documents": TEXTS}
+
+    answers = [ranker.client.post(path, json=asked).json() for path in ("/v1/rerank", "/rerank")]
+    best = ranker.client.post("/rerank", json={**asked, "top_n": 1}).json()["results"]
+
+    results = answers[0]["results"]
+    scores = [each["relevance_score"] for each in results]
+    assert answers[0] == answers[1]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == len(TEXTS)
+    assert all(0 < score < 1 for score in scores)
+    assert {each["index"]: each["document"]["text"] for each in results} == dict(enumerate(TEXTS))
+    assert best == results[:1]
+    for result in results:
+        alone = ranker.client.post("/rerank", json={**asked, "documents": [result["document"]["text"]]})
+        assert alone.json()["results"][0]["relevance_score"] == pytest.approx(result["relevance_score"])
+
+
+def test_what_a_model_is_not_for_is_refused(worker: Worker, embedder: Worker, ranker: Worker) -> None:
+    refused = [
+        embedder.ask("Hi"),
+        ranker.ask("Hi"),
+        worker.client.post("/v1/embeddings", json={"input": "Hi"}),
+        worker.client.post("/rerank", json={"query": "Hi", "documents": ["Hi"]}),
+    ]
+
+    errors = [response.json()["error"] for response in refused]
+    assert [(response.status_code) for response in refused] == [400] * 4
+    assert {error["code"] for error in errors} == {"unsupported_task"}
+    assert errors[2]["message"] == "This model does not support embeddings: it was started for chat."
+    assert embedder.client.get("/").json()["capabilities"] == ["embedding"]
+
+
+def test_a_model_that_writes_is_not_taken_for_one_that_ranks() -> None:
+    diagnosis = fails(engines.GUIDE_HF, capabilities=("rerank",))
+
+    assert diagnosis.code == "unknown_architecture"
+    assert "is not made to rank texts" in diagnosis.cause
 
 
 # --- Starting and ending ---------------------------------------------------------------------------------

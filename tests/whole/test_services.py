@@ -450,3 +450,37 @@ capabilities = ["rerank"]
             scored = [each["score"] for each in response.json()["data"]]
             assert scored == pytest.approx(expected, abs=0.01)
         assert await footplate.answer(QUESTIONS[0], model=GUIDE)
+
+
+@pytest.mark.torch
+async def test_transformers_embeds_and_ranks_as_llama_cpp_does(home: Paths) -> None:
+    vllm = engines.require(engines.vllm(), "vllm")
+    config = f"""
+[services]
+embedding = "transformers/embed"
+reranker = "transformers/rerank"
+[runtimes.transformers]
+program = {json.dumps(str(vllm.parent.parent))}
+env = {{ OMP_NUM_THREADS = "1" }}
+[models.embed.transformers]
+weights = {json.dumps(str(DATA / "tiny-embed-hf"))}
+[models.rerank.transformers]
+weights = {json.dumps(str(DATA / "tiny-rerank-hf"))}
+"""
+    query = TEXTS[0] + "\n"
+    async with running(home, SERVICES + MODELS) as footplate:
+        await until_serving(footplate, EMBED, RERANK)
+        vectors = await embed(footplate, list(TEXTS))
+        expected = await scores(footplate, "/v1/rerank", query, TEXTS)
+
+        await reconfigure(footplate, config)
+        async with asyncio.timeout(150):
+            await follow_until(
+                footplate.client,
+                lambda status: [each.state for each in status.services] == [EngineState.READY] * 2,
+            )
+
+        for ours, theirs in zip(await embed(footplate, list(TEXTS)), vectors, strict=True):
+            assert likeness(ours, theirs) > 0.999
+        assert await scores(footplate, "/v1/rerank", query, TEXTS) == pytest.approx(expected, abs=0.01)
+        assert await footplate.answer(QUESTIONS[0], model=GUIDE)

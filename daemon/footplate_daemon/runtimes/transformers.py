@@ -65,13 +65,13 @@ SAME_PARAMETER = {
 CANNOT: Mapping[Case, str] = {
     Case.SEVERAL: "It refuses `n` above 1: ask several times.",
     Case.JSON_SCHEMA: "It ignores `response_format`, and says so: ask for JSON in the prompt.",
-    Case.EMBEDDINGS: "Put the model on vLLM, llama.cpp or Ollama.",
-    Case.RERANKING: "Put the model on vLLM or llama.cpp.",
 }
 NEEDS: Mapping[Case, Need] = {
     Case.REASONING: Need("a model that writes it between `<think>` and `</think>`."),
     Case.REASONING_OFF: Need("a model whose chat template knows `enable_thinking`."),
     Case.TOOLS: Need("a model that writes its calls as Qwen and Hermes do; `tool_choice` cannot force one."),
+    Case.EMBEDDINGS: Need("a model of text whose vectors are a mean, the first or the last token's."),
+    Case.RERANKING: Need("a model that classifies texts with one label (`…ForSequenceClassification`)."),
 }
 
 
@@ -108,10 +108,11 @@ class Transformers(SpeaksOpenAI):
                 hint=f"It takes {', '.join(sorted(PARAMETERS))}.",
                 param=unknown[0],
             )
-        if {"embedding", "rerank"}.intersection(plan.capabilities):
+        tasks = [each for each in ("chat", "embedding", "rerank") if each in plan.capabilities]
+        if len(tasks) > 1:
             raise Invalid(
-                f"transformers serves chat alone, and {plan.variant} is not for that.",
-                hint="Put it on vLLM or llama.cpp.",
+                f"transformers serves one of {', '.join(tasks)} at a time, and {plan.variant} is for more.",
+                hint="Make a model of each.",
                 param="capabilities",
             )
         if plan.context is not None:
@@ -119,6 +120,7 @@ class Transformers(SpeaksOpenAI):
         arguments = (
             str(WORKER),
             *("--model", plan.model, "--served-name", plan.served_name, "--port", str(plan.port)),
+            *(("--task", *tasks) if tasks not in ([], ["chat"]) else ()),
             *flags(parameters),
             *plan.args,
         )
@@ -236,6 +238,16 @@ MILESTONES = (
 
 SYMPTOMS = (
     symptom(
+        "unknown_architecture",
+        r"load failed: (?P<architecture>.+) does not rank: it has no head with one label",
+        "{architecture} is not made to rank texts: it has no head with one label.",
+    ),
+    symptom(
+        "unknown_architecture",
+        r"load failed: its vectors need a (?P<need>.+)",
+        "The model's vectors need a {need}, which the worker does not do: put it on vLLM or llama.cpp.",
+    ),
+    symptom(
         "port_taken",
         r"worker: cannot listen on 127\.0\.0\.1:(?P<port>\d+): Address already in use",
         "Another program listens on port {port}.",
@@ -338,9 +350,13 @@ NAMES = Names(
     heeded=frozenset(
         {
             "chat_template_kwargs",
+            "dimensions",
+            "documents",
             "enable_thinking",
+            "encoding_format",
             "frequency_penalty",
             "ignore_eos",
+            "input",
             "max_completion_tokens",
             "max_tokens",
             "messages",
@@ -349,8 +365,10 @@ NAMES = Names(
             "n",
             "presence_penalty",
             "prompt",
+            "query",
             "reasoning_effort",
             "repetition_penalty",
+            "return_documents",
             "seed",
             "stop",
             "stream",
@@ -358,6 +376,7 @@ NAMES = Names(
             "temperature",
             "tools",
             "top_k",
+            "top_n",
             "top_p",
         }
     ),

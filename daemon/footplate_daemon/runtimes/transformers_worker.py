@@ -13,6 +13,7 @@ import binascii
 import copy
 import hmac
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -21,6 +22,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -52,6 +54,8 @@ SMALL_MODEL_BYTES = 256 * 1024**2
 STOP_LIMIT = 16
 COMPLETION_TOKENS = 16
 """OpenAI's default for /v1/completions, where a chat's is all that is left of the context."""
+READ_AT_ONCE = 32
+"""Texts that are embedded or ranked in one pass: the padding of more costs more than it saves."""
 
 ENDED_BY_US = 255
 """What the pipe of signals says when it is not a signal: something broke."""
@@ -102,6 +106,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a folder, or a repository on Hugging Face")
     parser.add_argument("--served-name", required=True, help="the name under which the model is listed")
     parser.add_argument("--port", type=int, required=True, help="on 127.0.0.1")
+    parser.add_argument("--task", choices=TASKS, default="chat", help="what the model is for")
     parser.add_argument("--context", type=int, help="prompt and answer, in tokens; default: the model's own")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, cpu, mps…")
     parser.add_argument("--dtype", choices=DTYPES, default="auto")
@@ -112,6 +117,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+TASKS = ("chat", "embedding", "rerank")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 QUANTIZATIONS = ("none", "4bit", "8bit")
 
@@ -153,6 +159,17 @@ class ClientLeft(Exception):
 
 def _invalid(message: str, param: str | None) -> Refusal:
     return Refusal(400, message, "invalid_value", param=param)
+
+
+def _too_long(tokens: int, context: int, param: str) -> Refusal:
+    return Refusal(
+        400,
+        f"The prompt has {tokens} tokens, which exceeds the available context size of {context} tokens.",
+        "exceed_context",
+        param=param,
+        n_prompt_tokens=tokens,
+        n_ctx=context,
+    )
 
 
 def _refusal_of(error: BaseException) -> Refusal:
@@ -427,6 +444,8 @@ HEEDED_IN_CHAT = HEEDED | {
     "tools",
 }
 HEEDED_IN_COMPLETIONS = HEEDED | {"prompt"}
+HEEDED_IN_EMBEDDINGS = frozenset({"encoding_format", "input", "model"})
+HEEDED_IN_RERANKING = frozenset({"documents", "model", "query", "return_documents", "top_n"})
 
 
 def read_wish(body: Mapping[str, Any], heeded: frozenset[str]) -> Wish:
@@ -693,7 +712,7 @@ class Prompt:
     """A prompt, ready for the model."""
 
     inputs: Any
-    """Tensors by name; `input_ids` among them."""
+    """Tensors by name, `input_ids` among them; for a `Reader` a list of texts, each its tokens by name."""
     tokens: int
     is_thinking: bool = False
     """Whether it ends with the mark that opens reasoning."""
@@ -713,6 +732,8 @@ class Done:
 
     reason: str
     tokens: int
+    values: Sequence[Any] = ()
+    """What a `Reader` gives of each text, in their order."""
 
 
 @dataclass(frozen=True)
@@ -790,7 +811,9 @@ class Writer:
 
 
 class Model:
-    """A model that is loaded, with its tokenizer."""
+    """A model that writes, loaded, with its tokenizer."""
+
+    task = "chat"
 
     def __init__(
         self, model: Any, tokenizer: Any, processor: Any, context: int, about: dict[str, Any]
@@ -979,6 +1002,99 @@ def _open_picture(picture: bytes) -> Any:
         raise _invalid("A picture is damaged, or in no format that Pillow reads.", "messages") from error
 
 
+# --- A model that reads ----------------------------------------------------------------------------------
+
+
+class Reader:
+    """A model that gives numbers of texts: a vector of each, or how well a document answers a query."""
+
+    has_vision = False
+
+    def __init__(
+        self, model: Any, tokenizer: Any, task: str, pooling: str, context: int, about: dict[str, Any]
+    ) -> None:
+        self.task = task
+        self.context = context
+        self.about = about
+        self._model = model
+        self._tokenizer = tokenizer
+        self._pooling = pooling
+        self._encoding = threading.Lock()
+        # Some tokenizers say which text of a pair a token is of, to models that do not ask.
+        self._untaken = {"token_type_ids"}.difference(inspect.signature(model.forward).parameters)
+        tokenizer.padding_side = "right"
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        if getattr(model.config, "pad_token_id", None) is None:
+            model.config.pad_token_id = tokenizer.pad_token_id
+
+    def encode(self, text: str, *, with_special: bool) -> list[int]:
+        """Give the tokens of a text."""
+        with self._encoding:
+            return list(self._tokenizer(text, add_special_tokens=with_special)["input_ids"])
+
+    def read_texts(self, texts: Sequence[str | list[int]]) -> Prompt:
+        """Take texts, or their tokens, to embed; refuse what is empty, unknown or too long."""
+        return self._prompt([self._text(text) for text in texts], "input")
+
+    def read_pairs(self, query: str, documents: Sequence[str]) -> Prompt:
+        """Take a query with each of the documents; refuse what is too long."""
+        with self._encoding:
+            pairs = [dict(self._tokenizer(query, document)) for document in documents]
+        return self._prompt(pairs, "documents")
+
+    def generate(self, job: Job, _: Callable[[], None]) -> Done:
+        """Give the values of a request's texts."""
+        import torch
+
+        texts, values = job.prompt.inputs, []
+        with torch.inference_mode():
+            for first in range(0, len(texts), READ_AT_ONCE):
+                if job.left_at is not None:
+                    break
+                values += self._values(texts[first : first + READ_AT_ONCE])
+        return Done("stop", 0, values)
+
+    def _text(self, text: str | list[int]) -> dict[str, Any]:
+        if isinstance(text, str):
+            with self._encoding:
+                return dict(self._tokenizer(text))
+        if text and (max(text) >= len(self._tokenizer) or min(text) < 0):
+            raise _invalid("A token of the input is not in the model's vocabulary.", "input")
+        return {"input_ids": text, "attention_mask": [1] * len(text)}
+
+    def _prompt(self, texts: list[dict[str, Any]], param: str) -> Prompt:
+        lengths = [len(text["input_ids"]) for text in texts]
+        if not min(lengths):
+            raise _invalid("A text is empty.", param)
+        if max(lengths) > self.context:
+            raise _too_long(max(lengths), self.context, param)
+        kept = [{name: value for name, value in text.items() if name not in self._untaken} for text in texts]
+        return Prompt(kept, sum(lengths))
+
+    def _values(self, texts: list[dict[str, Any]]) -> list[Any]:
+        with self._encoding:
+            padded = self._tokenizer.pad(texts, return_tensors="pt")
+        inputs = {name: value.to(self._model.device) for name, value in padded.items()}
+        read = self._model(**inputs)
+        if self.task == "rerank":
+            return list(read.logits.float().sigmoid()[:, 0].tolist())
+        return list(_pool(read.last_hidden_state.float(), inputs["attention_mask"], self._pooling).tolist())
+
+
+def _pool(states: Any, mask: Any, pooling: str) -> Any:
+    """Make one vector of length 1 of each text's states, which are padded on the right."""
+    import torch
+
+    if pooling == "mean":
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        pooled = (states * weights).sum(1) / weights.sum(1)
+    else:
+        places = mask.sum(1) - 1 if pooling == "last" else torch.zeros_like(mask[:, 0])
+        pooled = states[torch.arange(len(states), device=states.device), places]
+    return torch.nn.functional.normalize(pooled, dim=-1)
+
+
 # --- Loading ---------------------------------------------------------------------------------------------
 
 
@@ -986,7 +1102,7 @@ class CannotLoad(Exception):
     """The model cannot be loaded, for a reason that is known."""
 
 
-def load(options: argparse.Namespace, step: Callable[[str, float], None]) -> Model:
+def load(options: argparse.Namespace, step: Callable[[str, float], None]) -> Model | Reader:
     """Load the model; raise `CannotLoad` where we know why not, and whatever transformers raises."""
     _check_folder(options.model)
     step("importing torch", 0.05)
@@ -1001,7 +1117,8 @@ def load(options: argparse.Namespace, step: Callable[[str, float], None]) -> Mod
     remote = {"trust_remote_code": options.trust_remote_code}
     config = transformers.AutoConfig.from_pretrained(options.model, **remote)
     context = _choose_context(config, options.context)
-    loader, is_vision = _choose_loader(config)
+    loader, is_vision = _choose_loader(config) if options.task == "chat" else _reader_of(config, options.task)
+    pooling = _choose_pooling(options.model) if options.task == "embedding" else ""
     dtype = _choose_dtype(config, options.dtype, device)
     settings = _load_settings(options, device, dtype)
     step("reading the tokenizer", 0.28)
@@ -1031,7 +1148,11 @@ def load(options: argparse.Namespace, step: Callable[[str, float], None]) -> Mod
             "transformers": transformers.__version__,
         },
     }
-    return Model(model, tokenizer, processor, context, about)
+    if options.task == "chat":
+        return Model(model, tokenizer, processor, context, about)
+    # RoBERTa's table of positions is longer than what it can read; its tokenizer knows.
+    about["context"] = context = min(context, tokenizer.model_max_length)
+    return Reader(model, tokenizer, options.task, pooling, context, about)
 
 
 WEIGHTS_FROM, WEIGHTS_UNTIL = 0.3, 0.95
@@ -1094,6 +1215,48 @@ def _choose_loader(config: Any) -> tuple[Any, bool]:
     if with_pictures is not None and type(config) in with_pictures._model_mapping:  # noqa: SLF001
         return with_pictures, True
     return transformers.AutoModelForCausalLM, False
+
+
+def _reader_of(config: Any, task: str) -> tuple[Any, bool]:
+    """Give the class that loads a model that reads, and that it takes no pictures."""
+    import transformers
+
+    if task == "embedding":
+        return transformers.AutoModel, False
+    named = (getattr(config, "architectures", None) or [""])[0]
+    # Another kind would be loaded with a head that nobody has trained.
+    if not named.endswith("ForSequenceClassification") or config.num_labels != 1:
+        raise CannotLoad(f"{named or 'the model'} does not rank: it has no head with one label")
+    return transformers.AutoModelForSequenceClassification, False
+
+
+POOLINGS = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}
+"""How sentence-transformers says it → how the states of a text become its vector."""
+MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+def _choose_pooling(model: str) -> str:
+    """Give the pooling that the model's folder says, else mean; raise `CannotLoad` for what we cannot do."""
+    modules = [each["type"].rpartition(".")[2] for each in _read_file(model, "modules.json") or ()]
+    unknown = [kind for kind in modules if kind not in MODULES]
+    if unknown:
+        raise CannotLoad(f"its vectors need a module of the kind {unknown[0]}")
+    said = _read_file(model, "1_Pooling/config.json") or {"pooling_mode_mean_tokens": True}
+    chosen = [name.removeprefix("pooling_mode_") for name, value in said.items() if value is True]
+    chosen = [name for name in chosen if name != "include_prompt"]
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise CannotLoad(f"its vectors need a pooling by {' and '.join(chosen) or 'an unknown rule'}")
+    return POOLINGS[chosen[0]]
+
+
+def _read_file(model: str, name: str) -> Any:
+    """Give what a JSON file of the model says; None if it has none."""
+    from transformers.utils import cached_file
+
+    try:
+        return json.loads(Path(cached_file(model, name)).read_text("utf-8"))
+    except OSError:
+        return None
 
 
 def _class_names(loader: Any, config: Any) -> set[str]:
@@ -1283,7 +1446,8 @@ class Worker:
     def __init__(self, options: argparse.Namespace, *, key: str | None, end: Callable[[], None]) -> None:
         self.served_name: str = options.served_name
         self.key = key
-        self.model: Model | None = None
+        self.task: str = options.task
+        self.model: Model | Reader | None = None
         self.step, self.fraction = "starting", 0.0
         self.started_at = time.monotonic()
         self.created = int(time.time())
@@ -1305,7 +1469,21 @@ class Worker:
         while True:
             self._answer(self._waiting.get())
 
-    def loaded(self) -> Model:
+    def writer(self) -> Model:
+        """Give the model that writes, or refuse: it loads, or is for something else."""
+        model = self.loaded()
+        if isinstance(model, Reader):
+            raise _not_for(self.task, "chat")
+        return model
+
+    def reader(self, task: str) -> Reader:
+        """Give the model that reads for this task, or refuse: it loads, or is for something else."""
+        model = self.loaded()
+        if not isinstance(model, Reader) or model.task != task:
+            raise _not_for(self.task, task)
+        return model
+
+    def loaded(self) -> Model | Reader:
         """Give the model, or refuse while it loads."""
         if self.model is None:
             message = f"The model is loading: {self.step} ({self.fraction:.0%})."
@@ -1421,6 +1599,12 @@ class Worker:
             gone = (time.monotonic() - job.left_at) * 1000
             numbers += f", {late} of them after its client had left, {gone:.0f} ms long"
         _say(f"request {job.number} {outcome}: {numbers}")
+
+
+def _not_for(task: str, asked: str) -> Refusal:
+    words = {"chat": "chat", "embedding": "embeddings", "rerank": "reranking"}
+    message = f"This model does not support {words[asked]}: it was started for {words[task]}."
+    return Refusal(400, message, "unsupported_task")
 
 
 OUTCOMES = ("stop", "length", "cancelled", "failed")
@@ -1558,7 +1742,7 @@ class Connection(BaseHTTPRequestHandler):
             {
                 "model": self._worker.served_name,
                 "status": "ok" if model else "loading",
-                "capabilities": ["chat", "vision"] if model and model.has_vision else ["chat"],
+                "capabilities": [self._worker.task, *(["vision"] if model and model.has_vision else [])],
                 **about,
             },
         )
@@ -1580,7 +1764,7 @@ class Connection(BaseHTTPRequestHandler):
     def tokenize(self, body: bytes) -> None:
         model, asked = self._worker.loaded(), self._read_json(body)
         if "messages" in asked:
-            tokens = self._chat_prompt(model, asked).inputs["input_ids"][0].tolist()
+            tokens = self._chat_prompt(self._worker.writer(), asked).inputs["input_ids"][0].tolist()
         else:
             text = asked.get("prompt", asked.get("content"))
             if not isinstance(text, str):
@@ -1590,19 +1774,76 @@ class Connection(BaseHTTPRequestHandler):
         self._send(200, {"tokens": tokens, "count": len(tokens), "max_model_len": model.context})
 
     def chat(self, body: bytes) -> None:
-        model, asked = self._worker.loaded(), self._read_json(body)
+        model, asked = self._worker.writer(), self._read_json(body)
         wish = read_wish(asked, HEEDED_IN_CHAT)
         prompt = self._chat_prompt(model, asked)
         reader = MessageReader(is_thinking=prompt.is_thinking, with_tools=bool(_tools(asked)))
         self._answer(ChatForm(self._worker, prompt, reader), prompt, wish)
 
     def complete(self, body: bytes) -> None:
-        model, asked = self._worker.loaded(), self._read_json(body)
+        model, asked = self._worker.writer(), self._read_json(body)
         wish = read_wish(asked, HEEDED_IN_COMPLETIONS)
         prompt = model.raw_prompt(_raw_prompt(asked.get("prompt")))
         self._answer(TextForm(self._worker, prompt), prompt, wish, default_tokens=COMPLETION_TOKENS)
 
+    def embed(self, body: bytes) -> None:
+        reader, asked = self._worker.reader("embedding"), self._read_json(body)
+        form = asked.get("encoding_format") or "float"
+        if form not in ("float", "base64"):
+            raise _invalid("encoding_format must be float or base64.", "encoding_format")
+        if asked.get("dimensions") is not None:
+            raise _invalid("The vectors come as long as they are: dimensions cannot be set.", "dimensions")
+        prompt = reader.read_texts(_texts(asked.get("input")))
+        vectors = self._read(prompt, read_wish(asked, HEEDED_IN_EMBEDDINGS))
+        data = [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": _packed(vector) if form == "base64" else vector,
+            }
+            for index, vector in enumerate(vectors)
+        ]
+        self._send(200, {"object": "list", "data": data, **self._about_reading(prompt)})
+
+    def rank(self, body: bytes) -> None:
+        reader, asked = self._worker.reader("rerank"), self._read_json(body)
+        query, documents = asked.get("query"), asked.get("documents")
+        if not isinstance(query, str):
+            raise _invalid("query must be a string.", "query")
+        if not documents or not isinstance(documents, list) or not all(isinstance(d, str) for d in documents):
+            raise _invalid("documents must be a list of strings, at least one.", "documents")
+        most = _integer(asked, "top_n", low=1)
+        is_told = _typed(asked, "return_documents", bool, "true or false") is not False
+        prompt = reader.read_pairs(query, documents)
+        scores = self._read(prompt, read_wish(asked, HEEDED_IN_RERANKING))
+        best = sorted(range(len(documents)), key=lambda index: scores[index], reverse=True)[:most]
+        results = [
+            {
+                "index": index,
+                "relevance_score": scores[index],
+                **({"document": {"text": documents[index]}} if is_told else {}),
+            }
+            for index in best
+        ]
+        self._send(200, {"results": results, **self._about_reading(prompt)})
+
     # What they share
+
+    def _read(self, prompt: Prompt, wish: Wish) -> Sequence[Any]:
+        self._tell_ignored(wish)
+        job = self._worker.submit(prompt, wish, 0)
+        try:
+            return next(event for event in self._follow(job) if isinstance(event, Done)).values
+        finally:
+            self._worker.forget(job)
+
+    def _about_reading(self, prompt: Prompt) -> dict[str, Any]:
+        usage = {"prompt_tokens": prompt.tokens, "total_tokens": prompt.tokens}
+        return {"model": self._worker.served_name, "usage": usage}
+
+    def _tell_ignored(self, wish: Wish) -> None:
+        if wish.ignored:
+            self._headers["x-ignored"] = ", ".join(map(_in_header, wish.ignored))
 
     def _read_json(self, body: bytes) -> dict[str, Any]:
         try:
@@ -1632,18 +1873,10 @@ class Connection(BaseHTTPRequestHandler):
         context = self._worker.loaded().context
         left = context - prompt.tokens
         if left < 1:
-            raise Refusal(
-                400,
-                f"The prompt has {prompt.tokens} tokens, which exceeds the available context size "
-                f"of {context} tokens.",
-                "exceed_context",
-                param="messages" if isinstance(form, ChatForm) else "prompt",
-                n_prompt_tokens=prompt.tokens,
-                n_ctx=context,
-            )
+            param = "messages" if isinstance(form, ChatForm) else "prompt"
+            raise _too_long(prompt.tokens, context, param)
         wanted = wish.max_tokens or default_tokens
-        if wish.ignored:
-            self._headers["x-ignored"] = ", ".join(map(_in_header, wish.ignored))
+        self._tell_ignored(wish)
         if wanted is not None and wanted > left:
             self._headers["x-clamped"] = f"max_tokens {wanted} -> {left}"
         job = self._worker.submit(prompt, wish, min(wanted or left, left))
@@ -1751,6 +1984,9 @@ ROUTES: dict[str, dict[str, Callable[[Connection, bytes], None]]] = {
     "/v1/models": {"GET": Connection.list_models},
     "/v1/chat/completions": {"POST": Connection.chat},
     "/v1/completions": {"POST": Connection.complete},
+    "/v1/embeddings": {"POST": Connection.embed},
+    "/v1/rerank": {"POST": Connection.rank},
+    "/rerank": {"POST": Connection.rank},
 }
 OPEN = ("/", "/health")
 """Routes that need no key."""
@@ -1787,6 +2023,22 @@ def _raw_prompt(prompt: Any) -> str | list[int]:
     if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         return prompt
     raise _invalid("prompt must be a string or a list of tokens; one prompt to a request.", "prompt")
+
+
+def _texts(given: Any) -> list[str | list[int]]:
+    """Read what is to be embedded: a text or its tokens, or a list of them."""
+    texts = given if isinstance(given, list) and not _are_tokens(given) else [given]
+    if texts and all(isinstance(text, str) or _are_tokens(text) for text in texts):
+        return texts
+    raise _invalid("input must be a string or a list of tokens, or a list of them.", "input")
+
+
+def _are_tokens(given: Any) -> bool:
+    return isinstance(given, list) and bool(given) and all(type(token) is int for token in given)
+
+
+def _packed(vector: Sequence[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 # --- OpenAI's shapes -------------------------------------------------------------------------------------

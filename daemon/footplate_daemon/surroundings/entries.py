@@ -129,10 +129,8 @@ def _cached(facts: Facts) -> Iterator[Entry]:
             yield from _cached_ggufs(model)
             continue
         name = _name(model.repo.rpartition("/")[2])
-        # transformers serves chat alone.
         only_transformers = facts.vllm is None and facts.transformers is not None
-        can = model.kind in {"chat", "vision"}
-        runtime = "transformers" if only_transformers and can else "vllm"
+        runtime = "transformers" if only_transformers else "vllm"
         yield Entry(name, runtime, model.repo, "the Hugging Face cache", CAPABILITIES.get(model.kind, ()))
 
 
