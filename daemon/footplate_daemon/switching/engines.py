@@ -6,6 +6,7 @@ Carries out what the switching machine decides, and reports to it what happened.
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -669,8 +670,13 @@ class Engines:
         if variant is None:
             return
         found = await asyncio.to_thread(weights.on_disk, variant.weights, self._parts.hf_cache)
-        if found.path is not None:
-            await asyncio.to_thread(read_ahead, found.path)
+        if found.path is None:
+            return
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(read_ahead, found.path, stop)
+        finally:
+            stop.set()  # a cancelled task leaves its thread behind otherwise
 
     def _sizes(self) -> dict[str, int | None]:
         cache = self._parts.hf_cache
