@@ -78,3 +78,11 @@ def test_an_answer_cut_while_it_reasoned_carries_a_warning_for_that_choice_alone
     ]
 
     assert ["x_footplate_warning" in event.decode() for event in events] == [False, False, True]
+
+
+def test_a_mark_that_an_engine_let_through_is_taken_off() -> None:
+    event = b'data: {"choices":[{"index":0,"delta":{"reasoning":"<think>\\nHm"}}]}\n\n'
+
+    delta = json.loads(ReasoningInStream().feed(event).removeprefix(b"data: "))["choices"][0]["delta"]
+
+    assert delta["reasoning"] == "Hm"

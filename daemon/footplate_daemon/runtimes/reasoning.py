@@ -111,7 +111,9 @@ class _Told:
         """
         text = next((message[name] for name in NAMES if message.get(name) is not None), None)
         if isinstance(text, str):
-            text = text if self._has_reasoned else text.lstrip()
+            if not self._has_reasoned:
+                # Under load several tokens share a chunk, and vLLM's parsers then let the mark through.
+                text = text.lstrip().removeprefix("<think>").lstrip()
             self._has_reasoned |= bool(text)
             message.update(dict.fromkeys(NAMES, text))
         content = message.get("content")
