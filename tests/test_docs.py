@@ -85,6 +85,9 @@ def parse(command: click.Command, name: str, words: list[str], parent: click.Con
     if not isinstance(command, click.Group):
         command.make_context(name, words, parent=parent)
         return
+    if command.invoke_without_command and parent and (not words or words[0].startswith("-")):
+        command.make_context(name, words, parent=parent)
+        return
     context = click.Context(command, parent=parent, info_name=name)
     chosen = command.get_command(context, words[0])
     assert chosen, f"{name} has no verb {words[0]}"

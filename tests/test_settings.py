@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from footplate_daemon import settings
 from footplate_daemon.errors import Invalid
 from footplate_daemon.mistakes import ConfigErrors, Mistake
-from footplate_daemon.settings import Profile, Settings
+from footplate_daemon.settings import Address, Profile, Settings
 
 ROOT = Path(__file__).parents[1]
 FILE = Path("config.toml")
@@ -95,6 +95,18 @@ def test_the_error_travels_with_everything_that_a_client_shows() -> None:
         ("[gateway]\nauto_switch = 'yes'\n", 2, "gateway.auto_switch", "without quotes"),
         ("[gateway]\nqueue_limit = '5'\n", 2, "gateway.queue_limit", "Write it without quotes: 5."),
         ("[gateway]\nqueue_limit = -1\n", 2, "gateway.queue_limit", "Must be at least 0, not -1."),
+        ("[gateway]\nlisten = ':8000'\n", 2, "gateway.listen", '"127.0.0.1:8000" this machine alone'),
+        ("[gateway]\nlisten = '*:8000'\n", 2, "gateway.listen", '"0.0.0.0:8000" everybody'),
+        ("[gateway]\nlisten = '8000'\n", 2, "gateway.listen", "does not say on which address"),
+        ("[gateway]\nlisten = 8000\n", 2, "gateway.listen", "list in brackets"),
+        ("[gateway]\nlisten = '::1:8000'\n", 2, "gateway.listen", '"[::1]:8000"'),
+        ("[gateway]\nlisten = '127.0.0.1:65536'\n", 2, "gateway.listen", "no address to listen on"),
+        ("[gateway]\nlisten = ['127.0.0.1:1',\n'box:8000']\n", 3, "gateway.listen[1]", "an IP address"),
+        ("[gateway]\ntls_cert = 'x'\n", 2, "gateway.tls_cert", "It needs tls_key beside it."),
+        ("[gateway]\ntls_key = 'x'\n", 2, "gateway.tls_key", "It needs tls_cert beside it."),
+        ("[gateway]\ncors_origins = ['https://a.b/']\n", 2, "gateway.cors_origins[0]", "without a path"),
+        ("[gateway]\nrequest_timeout_seconds = 0\n", 2, "gateway.request_timeout_seconds", "more than 0"),
+        ("[gateway]\nmax_connections = 0\n", 2, "gateway.max_connections", "at least 1"),
         ("[switching]\npolicy = 'ones'\n", 2, "switching.policy", 'Did you mean "one"?'),
         ("[switching]\nidle_unload = true\n", 2, "switching.idle_unload", "false for never"),
         ("[profiles.p]\nmax_token = 3\n", 2, "profiles.p.max_token", 'Did you mean "max_tokens"?'),
@@ -165,6 +177,28 @@ def test_durations_are_written_as_people_write_them(written: str | float, second
 
     assert loaded.switching.idle_unload == seconds
     assert loaded.switching.drain_timeout_seconds == 120
+
+
+def test_addresses_are_one_or_several_and_none_without_the_key() -> None:
+    one = read("[gateway]\nlisten = '127.0.0.1:8000'\n").gateway
+    several = read("[gateway]\nlisten = ['[::1]:0', 'localhost:80', '[::1]:0', '0.0.0.0:8000']\n").gateway
+
+    assert Settings().gateway.addresses == ()
+    assert one.addresses == (Address("127.0.0.1", 8000),)
+    assert several.addresses == (Address("::1", 0), Address("127.0.0.1", 80), Address("0.0.0.0", 8000))
+    assert [address.is_loopback for address in several.addresses] == [True, True, False]
+
+
+def test_a_certificate_is_of_two_files_that_can_be_read(tmp_path: Path) -> None:
+    cert, missing = tmp_path / "cert.pem", tmp_path / "missing.pem"
+    cert.touch()
+
+    both = read(f"[gateway]\ntls_cert = '{cert}'\ntls_key = '{cert}'\n")
+    (mistake,) = mistakes_in(f"[gateway]\ntls_cert = '{cert}'\ntls_key = '{missing}'\n")
+
+    assert both.gateway.tls_cert == str(cert)
+    assert (mistake.line, mistake.key) == (3, "gateway.tls_key")
+    assert mistake.sentence == f"{missing} cannot be read: No such file or directory."
 
 
 def test_false_means_never_and_nothing() -> None:
@@ -269,7 +303,8 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 PLACES = [
-    "daemon", "gateway", "switching.idle_unload", "catalog.include", "catalog.folders", "runtimes.vllm.env",
+    "daemon", "gateway", "gateway.listen", "gateway.tls_cert", "gateway.cors_origins",
+    "switching.idle_unload", "catalog.include", "catalog.folders", "runtimes.vllm.env",
     "runtimes.vllm.program", "runtimes.ollama.preset", "profiles", "profiles.p", "profiles.p.stop",
     "presets.vllm", "presets.vllm.p.risky",
     "models", "models.guide", "models.m", "models.m.aliases", "models.m.profile", "models.m.vllm",

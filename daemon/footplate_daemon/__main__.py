@@ -1,6 +1,7 @@
 """The daemon's command line: environment → settings → `app.run`; nothing else."""
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--version", action="version", version=f"footplated {__version__}")
     parser.parse_args()
     logs.configure()
+    _spare_the_collector()
     try:
         paths = Paths.from_environment(os.environ)
         paths.make()
@@ -36,6 +38,17 @@ def main() -> int:
         logger.error(error.message, extra={"hint": error.hint})  # noqa: TRY400 - a sentence, no trace
         return CANNOT_START
     return 0
+
+
+def _spare_the_collector() -> None:
+    """Leave what was imported out of garbage collection, and collect less often.
+
+    Requests make objects by the dozen and drop them at once, without cycles: with Python's thresholds a fifth
+    of the gateway's CPU went into looking through what is always there.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from footplate_daemon import __version__, guide, lifecycle, listing, settings, weights
+from footplate_daemon import __version__, access_log, guide, lifecycle, listing, settings, weights
+from footplate_daemon.access_log import AccessLog
 from footplate_daemon.catalog import Catalog, Variant, diff, runtime_of
+from footplate_daemon.deep_health import DeepLook
 from footplate_daemon.errors import FootplateError
 from footplate_daemon.events import Topic
 from footplate_daemon.explain import explain
 from footplate_daemon.gateway.gateway import Gateway
+from footplate_daemon.gateway.keys import KeyRing
 from footplate_daemon.gateway.ledger import Ledger
+from footplate_daemon.gateway.replay import Replayer
 from footplate_daemon.gpu.memory import Memory
 from footplate_daemon.gpu.nvml import NvmlThread
 from footplate_daemon.gpu.sampler import Sampler
-from footplate_daemon.http.control import ControlParts, control_app
-from footplate_daemon.http.listeners import Faces, bind_unix, server
-from footplate_daemon.http.openai import OpenAIFace
+from footplate_daemon.http.control.app import control_app
+from footplate_daemon.http.control.parts import ControlParts
+from footplate_daemon.http.listeners import TcpDoors, bind_unix, local_face
+from footplate_daemon.http.listeners import limits as tcp_limits
+from footplate_daemon.http.openai import FaceRules, OpenAIFace
+from footplate_daemon.http.server import Server
+from footplate_daemon.metrics.exposition import Metrics
 from footplate_daemon.mistakes import ConfigErrors
 from footplate_daemon.runtimes.base import Host, Runtime
 from footplate_daemon.runtimes.llamacpp import LlamaCpp
@@ -34,6 +42,7 @@ from footplate_daemon.runtimes.vllm import Vllm
 from footplate_daemon.settings import Paths, Settings
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.exchanges import ExchangeStore
+from footplate_daemon.store.keys import KeyStore
 from footplate_daemon.store.sessions import SessionStore
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.store.wanted import WantedStore
@@ -57,18 +66,23 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
     with contextlib.closing(listener):
         async with Database.open(paths.database) as database:
             daemon = await _wire(paths, configuration, environment, database)
-            serving = server(Faces(control_app(_control_parts(daemon)), daemon.openai))
+            serving = daemon.server
             async with _until_signalled(serving, daemon.closing), asyncio.TaskGroup() as tasks:
                 switcher = tasks.create_task(daemon.switcher.run(), name="switcher")
                 turns = tasks.create_task(daemon.turns.run(), name="turns")
                 ledger = tasks.create_task(daemon.ledger.run(), name="ledger")
                 sampler = tasks.create_task(daemon.sampler.run(), name="sampler")
+                keys = tasks.create_task(daemon.keys.run(), name="keys")
+                access = tasks.create_task(daemon.access_log.run(), name="access log")
+                doors = tasks.create_task(daemon.doors.run(), name="TCP")
                 asyncio.get_running_loop().add_signal_handler(
                     signal.SIGHUP, lambda: tasks.create_task(daemon.reload_quietly())
                 )
-                await serving.serve(sockets=[listener])
+                face = local_face(control_app(_control_parts(daemon)), daemon.openai)
+                await serving.serve(listener, face)
                 logger.info("stopping")
-                for task in (turns, switcher, ledger, sampler):  # each before what it still writes to
+                # Each before what it still writes to.
+                for task in (doors, turns, switcher, ledger, sampler, keys, access):
                     task.cancel()
                     await asyncio.wait({task})
                 await daemon.gateway.close()
@@ -91,12 +105,18 @@ class Daemon:
     gateway: Gateway
     turns: TurnKeeper
     ledger: Ledger
+    access_log: AccessLog
+    metrics: Metrics
+    deep_look: DeepLook
+    keys: KeyRing
     gpus: NvmlThread
     sampler: Sampler
     runtimes: dict[str, Runtime]
     """Shared with all who start engines or ask them: a changed configuration replaces its entries."""
     hosts: dict[str, Host]
     openai: OpenAIFace
+    server: Server
+    doors: TcpDoors
     config_errors: tuple[str, ...] = ()
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -111,7 +131,11 @@ class Daemon:
             services=self.switcher.services.shapes(),
             queue=self.switcher.queue(),
             switch=self.switcher.last_switch(),
-            config_errors=(*self.catalog.problems, *self.config_errors),
+            config_errors=(
+                *self.catalog.problems,
+                *self.config_errors,
+                *([self.doors.problem] if self.doors.problem else ()),
+            ),
         )
 
     async def reload(self) -> Status:
@@ -134,7 +158,10 @@ class Daemon:
         changes = diff(self.catalog, listed)
         altered = frozenset({*changes.added, *changes.removed, *changes.altered})
         self.settings, self.catalog, self.gateway.catalog = new, listed, listed
-        self.openai.body_limit = new.gateway.max_body_mib * 1024 * 1024
+        self.openai.rules = face_rules(new)
+        await self.doors.take_up(new.gateway)
+        self.ledger.rules = new.ledger
+        self.access_log.is_on = new.gateway.access_log
         await self.switcher.take_up(listed, rules(new, listed), limits(new), services(new), altered)
         logger.info("configuration is taken up", extra={"altered": sorted(altered)})
         return self.status()
@@ -215,6 +242,13 @@ def limits(configuration: Settings) -> Limits:
     )
 
 
+def face_rules(configuration: Settings) -> FaceRules:
+    """Turn what the operator decided into the gateway's rules."""
+    gateway = configuration.gateway
+    origins = frozenset(origin.encode() for origin in gateway.cors_origins)
+    return FaceRules(gateway.max_body_mib * 1024 * 1024, origins)
+
+
 def services(configuration: Settings) -> tuple[str, ...]:
     """Give the variants that are always on."""
     wanted = configuration.services
@@ -251,11 +285,14 @@ async def _wire(
     cut = await sessions.cut_unfinished(time.time())
     await switches.cut_unfinished(time.time())
     await exchanges.cut_unfinished()
+    await sessions.purge()
     runtimes, hosts = build_runtimes(configuration, environment)
     listed = build_catalog(configuration, paths, runtimes)
     gpus = NvmlThread()
-    ledger = Ledger(exchanges)
+    ledger = Ledger(exchanges, configuration.ledger)
     await ledger.open()
+    keys = KeyRing(KeyStore(database))
+    await keys.open()
     switcher = Switcher(
         Parts(
             paths,
@@ -274,7 +311,18 @@ async def _wire(
         services=services(configuration),
     )
     gateway = Gateway(switcher, listed, runtimes, ledger)
+    metrics = Metrics(
+        lambda: daemon.status(),  # noqa: PLW0108 - the daemon comes after
+        lambda: daemon.sampler.newest,
+        lambda: daemon.catalog.variants,
+        lambda: ledger.under_way,
+    )
+    ledger.listeners.append(metrics.counts.count_exchanges)
+    switches.listeners.append(metrics.counts.count_switch)
     identity = Identity(version=__version__, pid=os.getpid(), started_at=time.time())
+    log = AccessLog(access_log.file_in(paths), is_on=configuration.gateway.access_log)
+    openai = OpenAIFace(gateway, face_rules(configuration), keys, metrics.render, log, identity.started_at)
+    server = Server(tcp_limits(configuration.gateway))
     daemon = Daemon(
         paths=paths,
         environment=environment,
@@ -287,11 +335,17 @@ async def _wire(
         gateway=gateway,
         turns=TurnKeeper(gateway, sessions),
         ledger=ledger,
+        access_log=log,
+        metrics=metrics,
+        deep_look=DeepLook(paths, database, lambda: daemon.status(), switcher.running),  # noqa: PLW0108
+        keys=keys,
         gpus=gpus,
         sampler=Sampler(gpus, switcher.leaders),
         runtimes=runtimes,
         hosts=hosts,
-        openai=OpenAIFace(gateway, configuration.gateway.max_body_mib * 1024 * 1024, identity.started_at),
+        openai=openai,
+        server=server,
+        doors=TcpDoors(server, openai.answer_public, keys, configuration.gateway),
     )
     logger.info("started", extra={"version": __version__, "turns_cut": cut})
     return daemon
@@ -315,18 +369,23 @@ def _control_parts(daemon: Daemon) -> ControlParts:
         sessions=daemon.sessions,
         turns=daemon.turns,
         sampler=daemon.sampler,
+        metrics=daemon.metrics,
+        deep_look=daemon.deep_look,
+        keys=daemon.keys,
+        ledger=daemon.ledger,
+        replay=Replayer(daemon.gateway, daemon.ledger).replay,
         closing=daemon.closing,
     )
 
 
 @contextlib.asynccontextmanager
-async def _until_signalled(serving: Any, closing: asyncio.Event) -> AsyncIterator[None]:
+async def _until_signalled(serving: Server, closing: asyncio.Event) -> AsyncIterator[None]:
     """Ask the server to end on SIGTERM or SIGINT, and event streams to end first."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         closing.set()
-        serving.should_exit = True
+        serving.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class Variant:
     default_preset: str | None = None
     profile: Profile = Profile()  # noqa: RUF009  # frozen
     """Generation parameters, merged: the default profile, the model's, the variant's."""
+    profile_name: str | None = None
+    """The names of what was merged, joined by `+`; what has no name is `own`."""
     capabilities: tuple[str, ...] = ("chat",)
     context: int | None = None
     """Longest prompt and answer, where the operator says so; else the preset does, or the runtime."""
@@ -86,6 +89,11 @@ class Variant:
             hint = mistakes.suggestion(chosen, self.presets, kind="presets")
             raise NotFound(f'There is no preset "{chosen}" for {self.runtime}.', hint=hint, param="preset")
         return self.presets[chosen]
+
+    @cached_property
+    def profile_body(self) -> dict[str, Any]:
+        """The profile under OpenAI's names, without context and system message."""
+        return self.profile.body()
 
     def launch_context(self, preset: str | None = None, context: int | None = None) -> int | None:
         """Give the context it would be started with; None leaves it to the runtime.
@@ -331,7 +339,7 @@ def _written_variant(
         located = weights.parse(table.weights or _usual_file(model, runtime), runtime, models_dir)
     mmproj = _mmproj(table, models_dir) or (here.mmproj if here else None)
     # The guide knows its own words and no others: a default system message would only confuse it.
-    first = None if is_guide else settings.profiles.get("default")
+    first = None if is_guide or "default" not in settings.profiles else "default"
     profile = _profile(settings, first, settings.models[model].profile, table.profile)
     kind: written.RuntimeTable = getattr(settings.runtimes, runtime)
     presets = _presets(settings, runtime)
@@ -347,6 +355,7 @@ def _written_variant(
         presets=presets,
         default_preset=table.preset or usual_preset,
         profile=profile,
+        profile_name=_profile_name(first, settings.models[model].profile, table.profile),
         capabilities=capabilities,
         context=table.context or profile.context,
         parameters={**_own_parameters(table), **table.parameters},
@@ -380,6 +389,7 @@ def _remote_variant(model: str, table: written.RemoteTable, settings: Settings) 
         weights=Weights("elsewhere", table.url),
         served_name=table.served_name or model,
         profile=_profile(settings, settings.models[model].profile, table.profile),
+        profile_name=_profile_name(settings.models[model].profile, table.profile),
         capabilities=table.capabilities or ("chat",),
         context=table.context,
         elsewhere=Elsewhere(table.url, Path(table.key_file) if table.key_file else None),
@@ -443,6 +453,12 @@ def _profile(settings: Settings, *wishes: str | Profile | None) -> Profile:
     for wish in wishes:
         merged = merged.under(settings.profiles[wish] if isinstance(wish, str) else wish)
     return merged
+
+
+def _profile_name(*wishes: str | Profile | None) -> str | None:
+    """Name what was merged."""
+    said = [wish for wish in wishes if wish is not None]
+    return "+".join(wish if isinstance(wish, str) else "own" for wish in said) or None
 
 
 def _index(models: Mapping[str, Model]) -> dict[str, tuple[Variant, ...]]:

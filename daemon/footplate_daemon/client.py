@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -54,6 +54,21 @@ class FootplateClient:
     async def health(self) -> wire.Health:
         """`GET /health`."""
         return await self._get("/health", wire.Health)
+
+    async def deep_health(self) -> wire.DeepHealth:
+        """`GET /health/deep`: every part probed; one that failed is in the answer, and no error."""
+        try:
+            response = await self._http.get("/health/deep")
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        body = _body(response)
+        if isinstance(body, dict) and "parts" in body:
+            return wire.DeepHealth.model_validate(body)
+        raise errors.from_json(body, response.status_code)
+
+    async def metrics(self) -> str:
+        """`GET /metrics`: what a Prometheus server would fetch."""
+        return (await self._response("GET", "/metrics")).text
 
     async def status(self) -> wire.Status:
         """`GET /api/v1/status`."""
@@ -122,6 +137,53 @@ class FootplateClient:
         path = f"/api/v1/system/llm-servers/{quote(name)}/logs"
         return (await self._response("GET", path, params={"lines": lines})).text
 
+    async def keys(self) -> list[wire.ApiKey]:
+        """`GET /api/v1/keys`: the oldest first, the revoked ones too."""
+        body = await self._json("GET", "/api/v1/keys")
+        return [wire.ApiKey.model_validate(entry) for entry in body["keys"]]
+
+    async def create_key(self, wish: wire.ApiKeyWish) -> wire.NewApiKey:
+        """`POST /api/v1/keys`: the one answer that holds the key's secret."""
+        return await self._post("/api/v1/keys", wish, wire.NewApiKey)
+
+    async def revoke_key(self, name: str) -> wire.ApiKey:
+        """`DELETE /api/v1/keys/{name}`: by name or prefix; of a whole secret only the prefix is sent."""
+        if name.startswith(wire.KEY_START):
+            name = name[: wire.KEY_PREFIX_LENGTH]
+        body = await self._json("DELETE", f"/api/v1/keys/{quote(name, safe='')}")
+        return wire.ApiKey.model_validate(body)
+
+    async def exchanges(self, wanted: wire.ExchangeFilter | None = None) -> list[wire.Exchange]:
+        """`GET /api/v1/exchanges`: newest first, those under way among them."""
+        body = await self._json("GET", "/api/v1/exchanges", params=_asked(wanted))
+        return [wire.Exchange.model_validate(entry) for entry in body["exchanges"]]
+
+    async def exchange(self, exchange_id: int) -> wire.ExchangeWhole:
+        """`GET /api/v1/exchanges/{id}`: with its bodies, where they are kept."""
+        return await self._get(f"/api/v1/exchanges/{exchange_id}", wire.ExchangeWhole)
+
+    async def follow_exchanges(
+        self, wanted: wire.ExchangeFilter | None = None
+    ) -> AsyncIterator[wire.Exchange]:
+        """`GET /api/v1/exchanges/follow`: the last, oldest first, then each that begins, runs or ends."""
+        async with self._events("/api/v1/exchanges/follow", params=_asked(wanted)) as events:
+            async for event in events:
+                if event.event == "exchange":
+                    yield wire.Exchange.model_validate_json(event.data)
+
+    async def cancel_exchange(self, exchange_id: int) -> wire.Exchange:
+        """`POST /api/v1/exchanges/{id}/cancel`: as if its client had left; `Conflict` when it has ended."""
+        return await self._post(f"/api/v1/exchanges/{exchange_id}/cancel", None, wire.Exchange)
+
+    async def replay_exchange(
+        self, exchange_id: int, *, runtime: str | None = None, variant: str | None = None
+    ) -> wire.Replay:
+        """`POST /api/v1/exchanges/{id}/replay`: ask the same again, and wait for the answer."""
+        path = f"/api/v1/exchanges/{exchange_id}/replay"
+        patience = httpx.Timeout(None, connect=CONNECT_SECONDS)
+        params = _given(runtime=runtime, variant=variant)
+        return wire.Replay.model_validate(await self._json("POST", path, params=params, timeout=patience))
+
     async def follow_status(self) -> AsyncIterator[wire.Status]:
         """Yield the status now and whenever it changes, until the connection ends."""
         async with self._events("/api/v1/events") as events:
@@ -135,21 +197,58 @@ class FootplateClient:
 
     async def sessions(self, limit: int = 50) -> list[wire.Session]:
         """`GET /api/v1/sessions`: the most recently used first."""
-        body = await self._json("GET", "/api/v1/sessions", params={"limit": limit})
-        return [wire.Session.model_validate(entry) for entry in body["sessions"]]
+        return list((await self.session_page(limit)).sessions)
 
-    async def session(self, session_id: str) -> wire.SessionWithTurns:
-        """`GET /api/v1/sessions/{id}`."""
-        return await self._get(f"/api/v1/sessions/{session_id}", wire.SessionWithTurns)
+    async def session_page(self, limit: int = 50, before: str | None = None) -> wire.SessionPage:
+        """`GET /api/v1/sessions`: those that follow a page, with its `before`."""
+        params = _given(limit=limit, before=before)
+        return wire.SessionPage.model_validate(await self._json("GET", "/api/v1/sessions", params=params))
+
+    async def search(self, words: str, limit: int = 20) -> list[wire.SearchHit]:
+        """`GET /api/v1/search`: the best places first; the last word may be the beginning of one."""
+        body = await self._json("GET", "/api/v1/search", params={"q": words, "limit": limit})
+        return [wire.SearchHit.model_validate(entry) for entry in body["hits"]]
+
+    async def session(
+        self, session_id: str, *, first: int | None = None, limit: int | None = None, last: int | None = None
+    ) -> wire.SessionWithTurns:
+        """`GET /api/v1/sessions/{id}`: whole, or `limit` turns from number `first`, or the `last` ones."""
+        params = _given(limit=limit, last=last) | ({} if first is None else {"from": first})
+        body = await self._json("GET", _session(session_id), params=params)
+        return wire.SessionWithTurns.model_validate(body)
+
+    async def change_session(self, session_id: str, change: wire.SessionChange) -> wire.Session:
+        """`PATCH /api/v1/sessions/{id}`: what was not set stays as it is."""
+        body = change.model_dump(exclude_unset=True)
+        return wire.Session.model_validate(await self._json("PATCH", _session(session_id), json=body))
 
     async def rename_session(self, session_id: str, title: str) -> wire.Session:
-        """`PATCH /api/v1/sessions/{id}`."""
-        body = await self._json("PATCH", f"/api/v1/sessions/{session_id}", json={"title": title})
+        """`PATCH /api/v1/sessions/{id}`, the title alone."""
+        body = await self._json("PATCH", _session(session_id), json={"title": title})
         return wire.Session.model_validate(body)
 
+    async def fork_session(self, session_id: str, wish: wire.ForkWish) -> wire.Session:
+        """`POST /api/v1/sessions/{id}/fork`: a new session of copies of its first turns."""
+        return await self._post(f"{_session(session_id)}/fork", wish, wire.Session)
+
     async def delete_session(self, session_id: str) -> None:
-        """`DELETE /api/v1/sessions/{id}`: the session with all its turns."""
-        await self._response("DELETE", f"/api/v1/sessions/{session_id}")
+        """`DELETE /api/v1/sessions/{id}`: the session with its turns; `restore_session` brings it back."""
+        await self._response("DELETE", _session(session_id))
+
+    async def restore_session(self, session_id: str) -> wire.Session:
+        """`POST /api/v1/sessions/{id}/restore`: within ten minutes after it was deleted."""
+        return await self._post(f"{_session(session_id)}/restore", None, wire.Session)
+
+    async def export_session(self, session_id: str, format: Literal["markdown", "json"] = "markdown") -> str:  # noqa: A002 - the API's name
+        """`GET /api/v1/sessions/{id}/export`: Markdown to read, or JSON to keep."""
+        params = {"format": format}
+        return (await self._response("GET", f"{_session(session_id)}/export", params=params)).text
+
+    async def import_session(self, exported: str | bytes) -> wire.Session:
+        """`POST /api/v1/sessions/import`: what was exported as JSON; `Invalid` names a wrong field."""
+        headers = {"Content-Type": "application/json"}
+        response = await self._response("POST", "/api/v1/sessions/import", content=exported, headers=headers)
+        return wire.Session.model_validate(response.json())
 
     async def ask(self, session_id: str, wish: wire.TurnWish) -> wire.Turn:
         """`POST /api/v1/sessions/{id}/turns`: the stored turn; its answer comes by `follow_turn`."""
@@ -215,13 +314,19 @@ class FootplateClient:
 
     @asynccontextmanager
     async def _events(
-        self, path: str, last_event_id: str | None = None, *, method: str = "GET", json: Any = None
+        self,
+        path: str,
+        last_event_id: str | None = None,
+        *,
+        method: str = "GET",
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
         limits = httpx.Timeout(None, connect=CONNECT_SECONDS)
         try:
             async with aconnect_sse(
-                self._http, method, path, headers=headers, json=json, timeout=limits
+                self._http, method, path, headers=headers, json=json, params=params, timeout=limits
             ) as source:
                 if source.response.is_error:
                     await source.response.aread()
@@ -242,8 +347,16 @@ class FootplateClient:
         )
 
 
+def _session(session_id: str) -> str:
+    return f"/api/v1/sessions/{quote(session_id, safe='')}"
+
+
 def _given(**params: str | int | None) -> dict[str, str | int]:
     return {name: value for name, value in params.items() if value is not None}
+
+
+def _asked(wanted: wire.ExchangeFilter | None) -> dict[str, Any]:
+    return wanted.model_dump(exclude_none=True) if wanted else {}
 
 
 def _body(response: httpx.Response) -> Any:

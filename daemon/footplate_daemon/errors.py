@@ -4,6 +4,7 @@
     ├─ Invalid               invalid             400
     │  └─ TooLarge           too_large           413
     ├─ Unauthorized          unauthorized        401
+    ├─ Forbidden             forbidden           403
     ├─ NotFound              not_found           404
     ├─ Conflict              conflict            409
     ├─ Busy                  busy                429
@@ -69,6 +70,14 @@ class Unauthorized(FootplateError):
     openai_type = "authentication_error"
 
 
+class Forbidden(FootplateError):
+    """The key is valid, but not for this."""
+
+    code = "forbidden"
+    http_status = 403
+    openai_type = "permission_error"
+
+
 class NotFound(FootplateError):
     """No such thing; the hint says which there are."""
 
@@ -130,6 +139,7 @@ BY_CODE: Mapping[str, type[FootplateError]] = {
         Invalid,
         TooLarge,
         Unauthorized,
+        Forbidden,
         NotFound,
         Conflict,
         Busy,

@@ -5,6 +5,7 @@ models in it amount to is `catalog`'s business.
 """
 
 import functools
+import ipaddress
 import json
 import os
 import re
@@ -210,6 +211,14 @@ def _seconds_or_never(value: Any) -> float | None:
     return _seconds(value)
 
 
+def _days_or_for_ever(value: Any) -> float | None:
+    if value is False or value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return float(value)
+    raise _refuse(f"{value!r} is no number of days", "Write one like 30, or false for ever.")
+
+
 def _name_or_nothing(value: Any) -> Any:
     return None if value is False else value
 
@@ -230,6 +239,27 @@ def _server_url(value: str) -> str:
     if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", value):
         raise _refuse(f"{value!r} is no server's address", 'Write it like "https://gpu.example:8000/v1".')
     return value.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _tcp_address(value: str) -> str:
+    if re.fullmatch(r":?\d+|\*:\d+", value):
+        port = value.rpartition(":")[2]
+        remedy = f'Say who may reach it: "127.0.0.1:{port}" this machine alone, "0.0.0.0:{port}" everybody.'
+        raise _refuse(f"{value!r} does not say on which address", remedy)
+    try:
+        Address.parse(value)
+    except ValueError as error:
+        remedy = 'Write an IP address and a port, like "127.0.0.1:8000" or "[::1]:8000".'
+        raise _refuse(f"{value!r} is no address to listen on", remedy) from error
+    return value
+
+
+def _origin(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+", value):
+        raise _refuse(
+            f"{value!r} is no origin", 'Write it like "https://chat.example", without a path, or "*".'
+        )
+    return value
 
 
 def _layers(value: Any) -> Any:
@@ -259,6 +289,11 @@ DurationOrNever = Annotated[
     BeforeValidator(_seconds_or_never),
     WithJsonSchema({"anyOf": [*_DURATION_SCHEMA, {"const": False}]}),
 ]
+DaysOrForEver = Annotated[
+    float | None,
+    BeforeValidator(_days_or_for_ever),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": False}]}),
+]
 NameOrNothing = Annotated[
     str | None,
     BeforeValidator(_name_or_nothing),
@@ -277,6 +312,13 @@ StopWords = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 PathText = Annotated[str, AfterValidator(_home_expanded)]
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_tcp_address)], ...],
+    BeforeValidator(_words),
+    Field(strict=False),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+Origin = Annotated[str, AfterValidator(_origin)]
 Parameter = bool | int | float | str | list[Any] | dict[str, Any]
 """A launch parameter's value, as the runtime takes it."""
 Layers = Annotated[
@@ -285,6 +327,34 @@ Layers = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"enum": ["all", "auto"]}]}),
 ]
 Capability = Literal["chat", "vision", "embedding", "rerank"]
+
+
+@dataclass(frozen=True)
+class Address:
+    """An IP address and a port of this machine."""
+
+    host: str
+    port: int
+    """0 lets the system choose."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Read `127.0.0.1:8000`, `[::1]:8000` or `localhost:8000`; raise `ValueError` for anything else."""
+        found = re.fullmatch(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>[0-9]{1,5})", text)
+        if found is None or int(found["port"]) > 65535:
+            raise ValueError(text)
+        if found["v6"]:
+            return cls(str(ipaddress.IPv6Address(found["v6"])), int(found["port"]))
+        host = "127.0.0.1" if found["v4"] == "localhost" else found["v4"]
+        return cls(str(ipaddress.IPv4Address(host)), int(found["port"]))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether this machine alone can reach it."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Table(BaseModel):
@@ -312,8 +382,29 @@ class Gateway(Table):
     """How many requests may wait for an engine; more are refused with 429."""
     max_hold_seconds: Duration = 10.0
     """How long requests for the loaded model go first while others wait for another model."""
-    max_body_mib: int = Field(default=32, ge=1)
+    access_log: bool = True
+    """Whether each request is noted in `access.log`, beside the daemon's own log."""
+    max_body_mib: int = Field(default=128, ge=1)
     """The largest request that is accepted, in MiB (pictures count)."""
+    listen: Addresses = ()
+    """TCP addresses to answer on, beside the Unix socket: `"127.0.0.1:8000"`; each request needs a key."""
+    tls_cert: PathText | None = None
+    """A PEM file with the certificate and its chain; TCP speaks TLS then."""
+    tls_key: PathText | None = None
+    """A PEM file with the certificate's private key."""
+    cors_origins: Annotated[tuple[Origin, ...], Field(strict=False)] = ()
+    """Web pages whose scripts may ask: `"https://chat.example"`, or `"*"` for all."""
+    max_connections: int = Field(default=1000, ge=1)
+    """How many TCP connections may be open at a time; more are closed."""
+    max_header_kib: int = Field(default=64, ge=1, le=1024)
+    """The largest head of a request, in KiB."""
+    request_timeout_seconds: Annotated[Duration, Field(gt=0)] = 30.0
+    """How long a request's head may take to arrive, and each next part of its body."""
+
+    @property
+    def addresses(self) -> "tuple[Address, ...]":
+        """What `listen` says, taken apart."""
+        return tuple(Address.parse(text) for text in dict.fromkeys(self.listen))
 
 
 class Switching(Table):
@@ -543,6 +634,17 @@ class Listing(Table):
     """More folders to look for models in, beside the models folder."""
 
 
+class Ledger(Table):
+    """What is kept of each request that passed; with or without bodies there is a row for each."""
+
+    keep_bodies: Literal["chat", "all", "none"] = "chat"
+    """Of which requests both bodies are kept: `chat`, `all` (embeddings and reranking too), `none`."""
+    keep_days: DaysOrForEver = 90.0
+    """How many days everything is kept; `false`: for ever."""
+    max_mib: int = Field(default=2048, ge=1)
+    """How large it may become, in MiB: the oldest bodies go first, then the oldest rows."""
+
+
 class Services(Table):
     """Models that are always on beside the chat engine, and never stopped for it."""
 
@@ -566,6 +668,7 @@ class Settings(Table):
     models: dict[str, ModelTable] = {}
     """Models by name."""
     services: Services = Services()
+    ledger: Ledger = Field(default_factory=Ledger)
 
     @model_validator(mode="before")
     @classmethod
@@ -650,12 +753,37 @@ class _Dangling:
 def _dangling(data: dict[str, Any]) -> list[_Dangling]:
     """Find names that lead nowhere; tables of a wrong shape are left to the shape's own mistakes."""
     return [
+        *_dangling_tls(data),
         *_dangling_includes(data),
         *_dangling_models(data),
         *_dangling_presets(data),
         *_dangling_services(data),
         *_taken_names(data),
     ]
+
+
+def _dangling_tls(data: dict[str, Any]) -> Iterator[_Dangling]:
+    gateway = _table(data, "gateway")
+    for key, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        path = gateway.get(key)
+        if not isinstance(path, str):
+            continue
+        place: Place = ("gateway", key)
+        if other not in gateway:
+            yield _Dangling(place, f"It needs {other} beside it.", f"Add {other}, or remove {key}.")
+        elif reason := _unreadable(_home_expanded(path)):
+            remedy = "Name a PEM file that the user of the daemon may read, with its whole path."
+            yield _Dangling(place, f"{path} cannot be read: {reason}.", remedy)
+
+
+def _unreadable(path: str) -> str | None:
+    try:
+        with Path(path).open("rb"):
+            return None
+    except OSError as error:
+        return error.strerror
+    except ValueError:  # a zero in it
+        return "no path"
 
 
 def _dangling_includes(data: dict[str, Any]) -> Iterator[_Dangling]:

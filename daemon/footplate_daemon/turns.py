@@ -14,7 +14,8 @@ from typing import Any
 
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import INTERNAL, Conflict, EngineFailed, FootplateError, NotFound
-from footplate_daemon.gateway.gateway import Answering, Ask, Gateway
+from footplate_daemon.gateway.answering import Answering, Ask
+from footplate_daemon.gateway.gateway import Gateway
 from footplate_daemon.gateway.sse import EventSplitter
 from footplate_daemon.runtimes.reasoning import WARNING
 from footplate_daemon.store.sessions import CUT_OFF, SessionStore
@@ -26,6 +27,8 @@ STORE_SECONDS = 0.25
 """How often a streaming answer is stored."""
 FOLLOW_SECONDS = 0.02
 """Followers get at most one event in this time, with all text that came: fewer, larger events."""
+FORMER_TURNS = 500
+"""Of a long session, so many are looked at for what fits."""
 CHARACTERS_PER_TOKEN = 3
 """A cautious estimate, for how many former turns fit into the context."""
 
@@ -79,9 +82,9 @@ class TurnKeeper:
             )
         self._asking.add(session_id)
         try:
-            turn = await self._sessions.add_turn(
-                session_id, wish.prompt, wish.parameters, wish.model, time.time()
-            )
+            session = await self._sessions.get(session_id, last=0)
+            parameters = {**session.parameters, **wish.parameters}
+            turn = await self._sessions.add_turn(session_id, wish.prompt, parameters, wish.model, time.time())
         finally:
             self._asking.discard(session_id)
         live = _Live(turn)
@@ -185,20 +188,24 @@ class TurnKeeper:
     async def _answer(self, live: _Live, wish: TurnWish) -> None:
         variant = self._gateway.resolve(wish.model)
         body = {
-            **wish.parameters,
+            **live.turn.parameters,
             "model": wish.model,
             "messages": await self._messages(live.turn, variant),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        ask = Ask("/v1/chat/completions", body, client="terminal")
+        ask = Ask("/v1/chat/completions", body, client="terminal", session_id=live.turn.session_id)
+        # Before the engine is there: a turn that fails for want of it says so under the right name.
+        live.update(
+            runtime=variant.runtime,
+            variant=variant.name,
+            model=variant.model,
+            profile=variant.profile_name,
+            request_id=ask.request_id,
+        )
+        await self._sessions.label_turn(live.turn)
         async with self._gateway.answer(ask) as answering:
-            live.update(
-                runtime=answering.variant.runtime,
-                variant=answering.variant.name,
-                model=answering.variant.model,
-                request_id=ask.request_id,
-            )
+            live.update(preset=answering.lease.preset)
             if answering.response.status >= 400:
                 _, body = await answering.failure()
                 raise EngineFailed(body["error"]["message"], hint=body["error"]["hint"])
@@ -216,16 +223,18 @@ class TurnKeeper:
         question = {"role": "user", "content": turn.prompt}
         if variant.demonstration:
             return [question]  # it answers each question by itself; earlier ones only confuse it
-        session = await self._sessions.get(turn.session_id)
+        session = await self._sessions.get(turn.session_id, last=FORMER_TURNS)
         room = (variant.launch_context() or 8192) * CHARACTERS_PER_TOKEN // 2 - len(turn.prompt)
         messages = [question]
-        for former in reversed(session.turns[: turn.number - 1]):
+        for former in reversed([each for each in session.turns if each.number < turn.number]):
             room -= len(former.prompt) + len(former.answer)
             if room < 0:
                 break
             if former.answer:
                 messages.insert(0, {"role": "assistant", "content": former.answer})
                 messages.insert(0, {"role": "user", "content": former.prompt})
+        if session.system:
+            messages.insert(0, {"role": "system", "content": session.system})
         return messages
 
     async def _store_as_it_comes(self, live: _Live) -> None:
@@ -256,7 +265,8 @@ class TurnKeeper:
 async def _stream(live: _Live, answering: Answering) -> None:
     """Read the answer to its end into the live turn."""
     splitter = EventSplitter()
-    async for chunk in answering.stream():
+
+    def take(chunk: bytes) -> None:
         content, reasoning = "", ""
         for event in splitter.feed(chunk):
             said = _said(event)
@@ -271,6 +281,8 @@ async def _stream(live: _Live, answering: Answering) -> None:
                 reasoning=live.turn.reasoning + reasoning,
                 ttft_seconds=answering.ttft_seconds,
             )
+
+    await answering.relay(take)
     usage = answering.usage
     live.update(
         ttft_seconds=answering.ttft_seconds,

@@ -10,6 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 LONGEST_CONTEXT = 100_000_000
 """Tokens; more than any model has, less than what would overflow somewhere."""
+LONGEST_TEXT = 4_000_000
+"""Characters of a prompt."""
+LONGEST_TITLE = 200
+"""Characters of a session's title."""
+KEY_START = "fp-"
+"""What the secret of every API key begins with, and no key's name."""
+KEY_PREFIX_LENGTH = len(KEY_START) + 6
+"""Characters of an API key's secret that may be shown: enough to tell keys apart, too few to help a guess."""
+LONGEST_LIFETIME_SECONDS = 100 * 365 * 86_400
 
 
 class Shape(BaseModel):
@@ -267,12 +276,17 @@ class Turn(Shape):
     """1 for the first turn of a session."""
     state: TurnState
     prompt: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """OpenAI generation parameters that it was asked with."""
     answer: str = ""
     reasoning: str = ""
     runtime: str | None = None
-    """Which runtime really answered; None as long as none has."""
+    """Which runtime answered, or failed to; None as long as none was asked."""
     variant: str | None = None
     model: str | None = None
+    preset: str | None = None
+    profile: str | None = None
+    """The names of the profiles that made up the variant's, joined by `+`."""
     asked_at: float
     ended_at: float | None = None
     ttft_seconds: float | None = None
@@ -297,10 +311,26 @@ class Session(Shape):
     updated_at: float
     turn_count: int = 0
     last_variant: str | None = None
+    system: str | None = None
+    """What its turns tell the model first, instead of the profile's."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """OpenAI generation parameters of its turns: over the profile's, under those of a turn."""
+    forked_from: str | None = None
+    """The session that its first turns were copied from, which may be gone."""
+    forked_turn: int | None = None
+    """The last turn that was copied."""
+
+
+class SessionPage(Shape):
+    """Some of the sessions, those used last first."""
+
+    sessions: tuple[Session, ...]
+    before: str | None = None
+    """What to ask with for those that follow; None when this is the end."""
 
 
 class SessionWithTurns(Session):
-    """A session, whole."""
+    """A session with its turns: all of them, or those that were asked for."""
 
     turns: tuple[Turn, ...]
 
@@ -308,19 +338,57 @@ class SessionWithTurns(Session):
 class SessionWish(Wish):
     """Body of `POST /api/v1/sessions`."""
 
-    title: str = Field(default="", max_length=200)
+    title: str = Field(default="", max_length=LONGEST_TITLE)
+    system: str | None = Field(default=None, max_length=LONGEST_TEXT)
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class SessionChange(Wish):
-    """Body of `PATCH /api/v1/sessions/{id}`."""
+    """Body of `PATCH /api/v1/sessions/{id}`: what is left out stays as it is."""
 
-    title: str = Field(min_length=1, max_length=200)
+    title: str = Field(default="", min_length=1, max_length=LONGEST_TITLE)
+    system: str | None = Field(default=None, max_length=LONGEST_TEXT)
+    """None goes back to the profile's."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Instead of all that were there."""
+
+
+class ForkWish(Wish):
+    """Body of `POST /api/v1/sessions/{id}/fork`."""
+
+    turn: int = Field(ge=1, le=2**63 - 1)
+    """The last turn that the new session takes over."""
+    title: str | None = Field(default=None, min_length=1, max_length=LONGEST_TITLE)
+    """None takes over that of the old one."""
+
+
+class SearchHit(Shape):
+    """One place in the history where the words of a search stand."""
+
+    session_id: str
+    title: str
+    """The session's."""
+    turn: int | None = None
+    """None where the title itself has the words."""
+    field: Literal["title", "prompt", "answer", "reasoning"]
+    """Where the snippet is from."""
+    snippet: str
+    matches: tuple[tuple[int, int], ...]
+    """Where in the snippet the words stand: the first character and the one after the last.
+
+    Counted in Unicode code points.
+    """
+    runtime: str | None = None
+    variant: str | None = None
+    model: str | None = None
+    at: float
+    """When the turn was asked, or the session last used."""
 
 
 class TurnWish(Wish):
     """Body of `POST /api/v1/sessions/{id}/turns`."""
 
-    prompt: str = Field(min_length=1, max_length=4_000_000)
+    prompt: str = Field(min_length=1, max_length=LONGEST_TEXT)
     model: str | None = None
     """A model or variant; None asks whatever is active."""
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -334,12 +402,137 @@ class TurnDelta(Shape):
     reasoning: str = ""
 
 
+ExchangeOutcome = Literal["waiting", "running", "done", "failed", "cancelled", "cut"]
+"""`waiting`: for an engine; `cancelled`: by the client or by a person; `cut`: by the end of the daemon."""
+
+
+class Exchange(Shape):
+    """One request that passed the gateway, with what is known of its answer."""
+
+    id: int
+    """Counts up, and is never given out again; request ids may come from clients and repeat."""
+    request_id: str
+    started_at: float
+    outcome: ExchangeOutcome
+    path: str
+    """What was asked: `/v1/chat/completions`."""
+    streamed: bool = False
+    session_id: str | None = None
+    """The `x-session-id` that the client sent, or the session of a turn."""
+    client: str | None = None
+    """The name of its key, the user at the other end of the socket, or `terminal`."""
+    model_asked: str | None = None
+    """What the client named: a model, an alias or a variant."""
+    variant: str | None = None
+    """The variant that answered, or would have."""
+    runtime: str | None = None
+    preset: str | None = None
+    profile: str | None = None
+    """The names of the profiles that made up the variant's, joined by `+`."""
+    queue_ms: float | None = None
+    """How long it waited for its engine; while it waits, how long so far."""
+    switch_ms: float | None = None
+    ttft_ms: float | None = None
+    """Time to first token, from when the engine was free to take it."""
+    total_ms: float | None = None
+    """From its arrival to its end; while it is under way, to now. None for what was cut."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    tokens_per_second: float | None = None
+    """Completion tokens after the first, per second between first and last."""
+    itl_p50_ms: float | None = None
+    """Inter-token latency: the time between two chunks of a stream that held something; nearest rank."""
+    itl_p99_ms: float | None = None
+    finish_reason: str | None = None
+    http_status: int | None = None
+    """The engine's; None where none was asked."""
+    error: str | None = None
+    hint: str | None = None
+    """What to do about it; also where nothing failed, but the answer is empty."""
+
+
+class ExchangeFilter(Wish):
+    """Which exchanges are asked for: those for which all that is given holds."""
+
+    limit: int = Field(default=50, ge=1, le=10_000)
+    before: int | None = Field(default=None, ge=1, le=2**63 - 1)
+    """Those with a lower id: the id of the last one on the page before."""
+    since: float | None = None
+    """Those that began then or later; seconds since the epoch."""
+    outcome: ExchangeOutcome | None = None
+    runtime: str | None = None
+    variant: str | None = None
+    model: str | None = None
+    """The model of the variant, or what the client named."""
+    client: str | None = None
+    session: str | None = None
+    request_id: str | None = None
+    path: str | None = None
+
+
+class ExchangeBody(Shape):
+    """What was sent, as it was kept."""
+
+    byte_count: int
+    """As it was sent; at least so many where it was too large to keep."""
+    kept: bool
+    """False where it was too large."""
+    value: Any = None
+    """The JSON that it is."""
+    text: str | None = None
+    """Where it is none, as a stream is none."""
+
+
+class ExchangeText(Exchange):
+    """An exchange with what its answer says."""
+
+    text: str = ""
+    """Of a stream: its pieces together."""
+    reasoning: str = ""
+
+
+class ExchangeWhole(ExchangeText):
+    """An exchange with all that is kept of it."""
+
+    request: ExchangeBody | None = None
+    """None where no body is kept: docs/exchanges.md says of which requests they are."""
+    answer: ExchangeBody | None = None
+
+
+class Replay(Shape):
+    """An exchange, and the same request asked again."""
+
+    original: ExchangeText
+    replay: ExchangeText
+
+
 class Health(Shape):
     """`GET /health`."""
 
     status: Literal["ok"] = "ok"
     version: str
     pid: int
+
+
+class HealthPart(Shape):
+    """What a deep look at one part has found."""
+
+    name: str
+    """`database`, `supervisord`, `disk`, `engine vllm/qwen3-8b`, `service …`."""
+    status: Literal["ok", "skipped", "failed"]
+    """`skipped`: there is nothing to probe now, and nothing wrong with that."""
+    seconds: float
+    message: str
+    hint: str | None = None
+
+
+class DeepHealth(Shape):
+    """`GET /health/deep`: 200, or 503 when a part has failed."""
+
+    status: Literal["ok", "failed"]
+    parts: tuple[HealthPart, ...]
 
 
 class ParameterExplained(Shape):
@@ -431,3 +624,37 @@ class GpuSnapshot(Shape):
     ram_total_bytes: int | None = None
     ram_used_bytes: int | None = None
     """What cannot be taken back for something else."""
+
+
+class ApiKey(Shape):
+    """A key for the gateway over TCP, without its secret."""
+
+    name: str
+    prefix: str
+    """The first characters of its secret."""
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+    models: tuple[str, ...] = ()
+    """Models and variants that it is for; empty: every one."""
+    requests_per_minute: int | None = None
+
+
+class NewApiKey(ApiKey):
+    """A key that was just made, with its secret, which is shown this once."""
+
+    secret: str = Field(repr=False)
+
+
+class ApiKeyWish(Wish):
+    """Body of `POST /api/v1/keys`."""
+
+    name: str
+    """Up to 64 letters, digits and . _ -, as no other live key has it."""
+    lifetime_seconds: float | None = Field(default=None, gt=0, le=LONGEST_LIFETIME_SECONDS)
+    """After so long it expires; None: never."""
+    models: tuple[str, ...] = Field(default=(), max_length=1000)
+    """Models and variants that it is for; empty: every one."""
+    requests_per_minute: int | None = Field(default=None, ge=1, le=100_000)
+    """How many requests it may make in any 60 seconds."""

@@ -11,7 +11,7 @@ import pytest
 from footplate_daemon import settings
 from footplate_daemon.catalog import Catalog
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid
-from footplate_daemon.gateway.gateway import Answering, Ask
+from footplate_daemon.gateway.answering import Answering, Ask
 from footplate_daemon.gateway.upstream import Upstream
 from footplate_daemon.runtimes.base import Call, Translated
 from footplate_daemon.switching.leases import Lease
@@ -35,7 +35,9 @@ async def answering(said: object) -> AsyncIterator[Answering]:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         upstream = Upstream("127.0.0.1", port)
-        lease = Lease(listed.variants["llamacpp/guide"], Address(port), 1, None, {}, 0.0, 0.0, lambda: None)
+        lease = Lease(
+            listed.variants["llamacpp/guide"], Address(port), 1, None, {}, 0.0, 0.0, None, lambda: None
+        )
         async with await upstream.request("POST", "/", (), b"") as response:
             yield Answering(Ask("/", {}), lease, response, Call("/", {}, Translated({})), 0.0)
         await upstream.close()
@@ -72,8 +74,10 @@ async def test_an_error_in_a_stream_has_the_one_shape(error: str) -> None:
     said = first + b'data: {"error": %b}\n\ndata: [DONE]\n\n' % error.encode()
 
     async with answering(said) as exchange:
-        out = b"".join([chunk async for chunk in exchange.stream()])
+        chunks: list[bytes] = []
+        await exchange.relay(chunks.append)
 
+    out = b"".join(chunks)
     events = out.split(b"\n\n")
     shaped = json.loads(events[1].removeprefix(b"data: "))["error"]
     assert (events[0] + b"\n\n", events[2:]) == (first, [b"data: [DONE]", b""])

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footplate_daemon.gateway.sse import EVENT_LIMIT, EventSplitter, StreamWatch, Usage, error_of, usage_of
+from footplate_daemon.gateway.sse import (
+    EVENT_LIMIT,
+    EventSplitter,
+    StreamWatch,
+    Told,
+    Usage,
+    error_of,
+    told_by,
+)
 
 
 def _chunk(delta: dict[str, Any], finish_reason: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -217,12 +225,12 @@ def test_an_answer_in_one_piece_says_its_usage_and_why_it_ended() -> None:
         "usage": {"prompt_tokens": 3, "completion_tokens": 4},
     }
 
-    assert usage_of(json.dumps(body).encode()) == (Usage(3, 4), "length")
+    assert told_by(json.dumps(body).encode()) == Told(Usage(3, 4), "length")
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"[]", b'{"usage": null, "choices": 3}', b"[" * 100_000])
 def test_an_answer_that_says_nothing_of_usage_has_none(body: bytes) -> None:
-    assert usage_of(body) == (None, None)
+    assert told_by(body) == Told()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tests.runtimes.ollama_talk import LONG, REFERENCE, chat, deltas, events, translation
 
-from footplate_daemon.gateway.sse import StreamWatch, Usage, usage_of
+from footplate_daemon.gateway.sse import StreamWatch, Told, Usage, told_by
 from footplate_daemon.runtimes.base import Call
 
 AT = "2026-11-20T17:09:56.567926000Z"
@@ -115,7 +115,7 @@ def test_an_answer_in_one_piece_has_everything() -> None:
     assert (choice["message"]["content"], choice["message"]["reasoning"]) == (None, "Hm.")
     assert "index" not in choice["message"]["tool_calls"][0]
     assert choice["finish_reason"] == "tool_calls"
-    assert usage_of(json.dumps(body).encode()) == (Usage(8, 5), "tool_calls")
+    assert told_by(json.dumps(body).encode()) == Told(Usage(8, 5), "tool_calls")
 
 
 def test_probabilities_are_passed_on() -> None:

@@ -1,14 +1,15 @@
 import asyncio
+import sqlite3
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
 
-from footplate_daemon.errors import Conflict, NotFound
+from footplate_daemon.errors import Conflict, Invalid, NotFound
 from footplate_daemon.store.database import Database
-from footplate_daemon.store.sessions import SessionStore, title_of
-from footplate_daemon.wire import Session, Turn, TurnError, TurnState
+from footplate_daemon.store.sessions import RESTORE_SECONDS, SessionStore, title_of
+from footplate_daemon.wire import Session, SessionChange, Turn, TurnError, TurnState
 
 
 @pytest.fixture
@@ -110,6 +111,8 @@ async def test_a_finished_turn_is_stored_whole(store: SessionStore, session: Ses
             "completion_tokens": 2,
             "finish_reason": "stop",
             "request_id": "r1",
+            "preset": "balanced",
+            "profile": "default",
         }
     )
 
@@ -206,8 +209,85 @@ async def test_the_list_begins_with_what_was_used_last(store: SessionStore) -> N
     assert [session.turn_count for session in await store.list(limit=1)] == [1]
 
 
+async def test_the_pages_of_the_list_hold_each_session_once(store: SessionStore) -> None:
+    made = {(await store.create(str(n), now=100.0 + n // 3)).id for n in range(10)}
+
+    pages, before = [], None
+    while page := await store.list(limit=4, before=before):
+        pages.append(page)
+        before = (page[-1].updated_at, page[-1].id)
+
+    listed = [session for page in pages for session in page]
+    assert [len(page) for page in pages] == [4, 4, 2]
+    assert {session.id for session in listed} == made
+    assert listed == await store.list()
+
+
+async def test_a_session_that_is_used_between_two_pages_hides_no_other(store: SessionStore) -> None:
+    oldest, middle, newest = [await store.create(str(n), now=100.0 + n) for n in range(3)]
+
+    first = await store.list(limit=2)
+    await _ask(store, middle, now=300.0)
+    second = await store.list(limit=2, before=(first[-1].updated_at, first[-1].id))
+
+    assert [session.id for session in first] == [newest.id, middle.id]
+    assert [session.id for session in second] == [oldest.id]
+
+
+@pytest.mark.parametrize(
+    ("part", "numbers"),
+    [
+        ({}, [1, 2, 3, 4, 5]),
+        ({"first": 4}, [4, 5]),
+        ({"first": 2, "limit": 2}, [2, 3]),
+        ({"first": 9}, []),
+        ({"last": 2}, [4, 5]),
+        ({"last": 99}, [1, 2, 3, 4, 5]),
+    ],
+)
+async def test_a_part_of_a_session_says_how_long_the_whole_is(
+    store: SessionStore, session: Session, part: dict[str, int], numbers: list[int]
+) -> None:
+    for _ in range(5):
+        await _ask(store, session)
+
+    given = await store.get(session.id, **part)
+
+    assert [turn.number for turn in given.turns] == numbers
+    assert given.turn_count == 5
+
+
+async def test_what_is_set_for_a_session_is_kept_and_only_what_is_given_changes(
+    store: SessionStore,
+) -> None:
+    session = await store.create("A", now=1.0, system="Be brief.", parameters={"seed": 1})
+
+    titled = await store.change(session.id, SessionChange(title="B"))
+    warmer = await store.change(session.id, SessionChange(parameters={"temperature": 0.9}))
+    plain = await store.change(session.id, SessionChange(system=None))
+    same = await store.change(session.id, SessionChange())
+
+    assert (titled.title, titled.system, titled.parameters) == ("B", "Be brief.", {"seed": 1})
+    assert (warmer.system, warmer.parameters) == ("Be brief.", {"temperature": 0.9})
+    assert (plain.system, plain.parameters) == (None, {"temperature": 0.9})
+    assert same == plain == await _listed(store, session)
+
+
+async def _listed(store: SessionStore, session: Session) -> Session:
+    return next(each for each in await store.list() if each.id == session.id)
+
+
+async def test_half_a_character_is_refused_wherever_it_hides(store: SessionStore, session: Session) -> None:
+    for change in (
+        SessionChange.model_construct({"title"}, title="\ud800"),
+        SessionChange(parameters={"stop": ["\ud800"]}),
+    ):
+        with pytest.raises(Invalid):
+            await store.change(session.id, change)
+
+
 async def test_renaming_changes_the_title_and_nothing_else(store: SessionStore, session: Session) -> None:
-    renamed = await store.rename(session.id, "Better")
+    renamed = await store.change(session.id, SessionChange(title="Better"))
 
     assert renamed == session.model_copy(update={"title": "Better"})
 
@@ -220,6 +300,138 @@ async def test_deleting_takes_the_turns_along(store: SessionStore, session: Sess
     assert await store.list() == []
     with pytest.raises(NotFound):
         await store.get_turn(session.id, 1)
+    for gone in (
+        store.get(session.id),
+        store.delete(session.id),
+        store.change(session.id, SessionChange(title="x")),
+        store.fork(session.id, 1, None, 1.0),
+        store.add_turn(session.id, "Why?", {}, None, 1.0),
+    ):
+        with pytest.raises(NotFound) as caught:
+            await gone
+        assert caught.value.hint == (
+            f"It was deleted; bring it back: footplate sessions restore {session.id}"
+        )
+
+
+async def test_a_deleted_session_can_be_brought_back_whole(store: SessionStore, session: Session) -> None:
+    await _ask(store, session)
+    whole = await store.get(session.id)
+
+    await store.delete(session.id)
+    restored = await store.restore(session.id)
+    again = await store.restore(session.id)
+
+    assert await store.get(session.id) == whole
+    assert restored == again == await _listed(store, session)
+
+
+async def test_after_a_while_it_is_gone_for_good(database: Database, session: Session) -> None:
+    moments = iter([1000.0, 1000.0 + RESTORE_SECONDS - 1, 2000.0, 2000.0 + RESTORE_SECONDS])
+    store = SessionStore(database, lambda: next(moments))
+
+    await store.delete(session.id)
+    await store.restore(session.id)
+    await store.delete(session.id)
+
+    with pytest.raises(NotFound):
+        await store.restore(session.id)
+
+
+async def test_deleting_another_session_purges_what_was_deleted_long_ago(
+    database: Database, session: Session
+) -> None:
+    moments = iter([1000.0, 1000.0 + RESTORE_SECONDS])
+    store = SessionStore(database, lambda: next(moments))
+    other = await store.create("other", now=100.0)
+
+    await store.delete(session.id)
+    await store.delete(other.id)
+
+    assert await database.read(_ids) == [other.id]
+
+
+async def test_purging_takes_only_what_nobody_can_bring_back(database: Database, session: Session) -> None:
+    moments = iter([1000.0, 1300.0, 1000.0 + RESTORE_SECONDS])
+    store = SessionStore(database, lambda: next(moments))
+    later = await store.create("later", now=100.0)
+    kept = await store.create("kept", now=100.0)
+
+    await store.delete(session.id)
+    await store.delete(later.id)
+    count = await store.purge()
+
+    assert count == 1
+    assert await database.read(_ids) == [later.id, kept.id]
+
+
+def _ids(connection: sqlite3.Connection) -> list[str]:
+    return [row["id"] for row in connection.execute("SELECT id FROM sessions ORDER BY id")]
+
+
+async def test_a_fork_has_copies_of_the_first_turns_and_goes_its_own_way(store: SessionStore) -> None:
+    session = await store.create("A", now=1.0, system="Be brief.", parameters={"seed": 1})
+    for answer in ("one", "two", "three"):
+        await _finished(store, await _ask(store, session), answer=answer)
+    await store.label_turn((await store.get_turn(session.id, 2)).model_copy(update={"preset": "balanced"}))
+
+    fork = await store.fork(session.id, 2, None, now=500.0)
+    await _ask(store, fork, "Another way?", now=600.0)
+
+    old, new = await store.get(session.id), await store.get(fork.id)
+    assert (fork.forked_from, fork.forked_turn, fork.turn_count) == (session.id, 2, 2)
+    assert (fork.title, fork.system, fork.parameters) == ("A", "Be brief.", {"seed": 1})
+    assert (fork.created_at, fork.updated_at) == (500.0, 500.0)
+    copies = tuple(turn.model_copy(update={"session_id": fork.id}) for turn in old.turns[:2])
+    assert new.turns[:2] == copies
+    assert [turn.prompt for turn in new.turns] == ["Why?", "Why?", "Another way?"]
+    assert len(old.turns) == 3
+
+
+async def test_a_fork_outlives_its_origin(store: SessionStore, session: Session) -> None:
+    await _finished(store, await _ask(store, session))
+    fork = await store.fork(session.id, 1, "Mine", now=500.0)
+
+    await store.delete(session.id)
+
+    kept = await store.get(fork.id)
+    assert (kept.title, kept.forked_from, len(kept.turns)) == ("Mine", session.id, 1)
+
+
+async def test_nothing_is_forked_from_a_turn_that_is_being_answered(
+    store: SessionStore, session: Session
+) -> None:
+    await _ask(store, session)
+
+    with pytest.raises(Conflict, match="still being answered"):
+        await store.fork(session.id, 1, None, now=500.0)
+    with pytest.raises(NotFound):
+        await store.fork(session.id, 2, None, now=500.0)
+
+
+async def test_who_was_to_answer_is_known_even_if_nothing_came(store: SessionStore, session: Session) -> None:
+    turn = await _ask(store, session)
+    labels = {
+        "runtime": "vllm",
+        "variant": "vllm/qa",
+        "model": "qa",
+        "preset": "balanced",
+        "profile": "default+precise",
+        "request_id": "r1",
+    }
+
+    await store.label_turn(turn.model_copy(update=labels))
+    await store.cut_unfinished(now=200.0)
+
+    cut = await store.get_turn(session.id, 1)
+    assert cut.model_dump(include=set(labels)) == labels
+    assert (cut.state, cut.parameters) == (TurnState.FAILED, {"temperature": 0.5})
+
+
+async def _finished(store: SessionStore, turn: Turn, **fields: object) -> Turn:
+    done = turn.model_copy(update={"state": TurnState.DONE, "ended_at": 150.0, **fields})
+    await store.finish_turn(done)
+    return done
 
 
 async def test_what_does_not_exist_is_not_found_and_the_hint_says_what_does(
@@ -230,11 +442,14 @@ async def test_what_does_not_exist_is_not_found_and_the_hint_says_what_does(
 
     for missing in (
         store.get("nope"),
-        store.rename("nope", "x"),
+        store.change("nope", SessionChange(title="x")),
         store.delete("nope"),
         store.add_turn("nope", "Why?", {}, None, 1.0),
         store.append_answer("nope", 1, "x"),
         store.finish_turn(elsewhere),
+        store.label_turn(elsewhere),
+        store.restore("nope"),
+        store.fork("nope", 1, None, 1.0),
     ):
         with pytest.raises(NotFound) as caught:
             await missing

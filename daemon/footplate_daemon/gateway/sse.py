@@ -1,7 +1,7 @@
 """Server-sent events on their way through: what can be learnt of an answer by looking at its bytes.
 
 Nothing here changes a byte. `StreamWatch` remembers which events hold something and parses those few,
-when asked; `EventSplitter` gives every event to whoever wants them all; `usage_of` and `error_of` are for
+when asked; `EventSplitter` gives every event to whoever wants them all; `told_by` and `error_of` are for
 answers in one piece. None of them raises, whatever comes.
 Understands the streams of chat completions, completions, responses and messages.
 """
@@ -10,6 +10,10 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
+
+from footplate_daemon.runtimes.reasoning import WARNING
 
 EVENT_LIMIT = 16 * 1024 * 1024
 """Bytes of one event; what is longer is passed over unread."""
@@ -23,6 +27,20 @@ class Usage:
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer says of itself; None where it says nothing."""
+
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    """Why it ended, in the words of the engine."""
+    warning: str | None = None
+    """Why it is not what was wanted although nothing failed."""
+
+
+NOTHING = Told()
 
 
 class StreamWatch:
@@ -40,19 +58,32 @@ class StreamWatch:
         self._newest: dict[bytes, bytes] = {}
         self._parsed: dict[bytes, tuple[bytes, Any]] = {}
 
-    def feed(self, data: bytes) -> None:
-        """Look at the next bytes, wherever they begin and end."""
+    def passed_over(self, data: bytes) -> bool:
+        """Count events of which none holds more than text, and say so; False: they have to be fed."""
+        if (
+            self.has_content
+            and data.startswith(b"data: {")
+            and data.endswith(b"}\n\n")
+            and not self._splitter.holds_bytes
+            and b"\r" not in data
+            and _WANTED.search(data) is None
+        ):
+            self.event_count += 1 + data.count(_NEXT_EVENT)
+            return True
+        return False
+
+    def feed(self, data: bytes) -> bool:
+        """Look at the next bytes, wherever they begin and end; say whether an event with data came."""
+        before = self.event_count
         for event in self._splitter.feed(data):
-            if event == b"[DONE]":
-                self.is_done = True
-                continue
-            self.event_count += 1
-            if not self.has_content:
-                self.has_content = _has_content(_json(event))
-            for key in _WANTED.findall(event):
-                self._newest[key] = event
-                if key == b"usage" and self._first_usage is None:
-                    self._first_usage = event
+            self._look_at(event)
+        return self.event_count > before
+
+    @property
+    def told(self) -> Told:
+        """What the stream has said so far."""
+        warning = _field(self._event(_WARNING), WARNING)
+        return Told(self.usage, self.finish_reason, warning if isinstance(warning, str) else None)
 
     @property
     def usage(self) -> Usage | None:
@@ -77,6 +108,18 @@ class StreamWatch:
         """The message of an error that came in the stream, after a good status."""
         return _error(self._event(b"error"))
 
+    def _look_at(self, event: bytes) -> None:
+        if event == b"[DONE]":
+            self.is_done = True
+            return
+        self.event_count += 1
+        if not self.has_content:
+            self.has_content = _has_content(_json(event))
+        for key in _WANTED.findall(event):
+            self._newest[key] = event
+            if key == b"usage" and self._first_usage is None:
+                self._first_usage = event
+
     def _event(self, key: bytes) -> Any:
         """Parse the newest event with this key, once; None if there is none."""
         event = self._newest.get(key)
@@ -95,6 +138,11 @@ class EventSplitter:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
+
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether an event has begun and not ended."""
+        return bool(self._parts)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Give the data of each event that these bytes complete; comments have none and are left out."""
@@ -122,10 +170,11 @@ class EventSplitter:
             self._parts.append(part)
 
 
-def usage_of(body: bytes) -> tuple[Usage | None, str | None]:
-    """Read the tokens and the finish reason off an answer in one piece; None for what it does not say."""
+def told_by(body: bytes) -> Told:
+    """Read what an answer in one piece says of itself."""
     value = _json(body)
-    return _usage(value), _finish_reason(value)
+    warning = _field(value, WARNING)
+    return Told(_usage(value), _finish_reason(value), warning if isinstance(warning, str) else None)
 
 
 def error_of(body: bytes) -> str | None:
@@ -133,7 +182,9 @@ def error_of(body: bytes) -> str | None:
     return _error(_json(body))
 
 
-_WANTED = re.compile(rb'"(usage|finish_reason|stop_reason|error)":(?!\s*null)')
+_WARNING = WARNING.encode()
+_NEXT_EVENT = b"\n\ndata: {"
+_WANTED = re.compile(rb'"(usage|finish_reason|stop_reason|error|%b)":(?!\s*null)' % _WARNING)
 
 
 def _data(block: bytes) -> bytes | None:
@@ -147,8 +198,8 @@ def _data(block: bytes) -> bytes | None:
 def _json(data: bytes) -> Any:
     """Parse what an engine sent; None if it is no JSON."""
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
         return None
 
 
@@ -182,27 +233,25 @@ def _has_content(value: Any) -> bool:
 
 def _usage(value: Any) -> Usage | None:
     """Find the usage where chat completions, responses and messages have it, under the names of either."""
-    for path in (("usage",), ("response", "usage"), ("message", "usage")):
-        usage = _field(value, *path)
-        if isinstance(usage, dict):
-            return Usage(
-                _count(_field(usage, "prompt_tokens"), _field(usage, "input_tokens")),
-                _count(_field(usage, "completion_tokens"), _field(usage, "output_tokens")),
-                _count(
-                    _field(usage, "completion_tokens_details", "reasoning_tokens"),
-                    _field(usage, "output_tokens_details", "reasoning_tokens"),
-                ),
-                _count(
-                    _field(usage, "prompt_tokens_details", "cached_tokens"),
-                    _field(usage, "input_tokens_details", "cached_tokens"),
-                    _field(usage, "cache_read_input_tokens"),
-                ),
-            )
-    return None
+    usage = _field(value, "usage") or _field(value, "response", "usage") or _field(value, "message", "usage")
+    if not isinstance(usage, dict):
+        return None
+    asked = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    said = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+    cached = _field(asked, "cached_tokens")
+    return Usage(
+        _count(usage.get("prompt_tokens"), usage.get("input_tokens")),
+        _count(usage.get("completion_tokens"), usage.get("output_tokens")),
+        _count(_field(said, "reasoning_tokens")),
+        _count(cached, usage.get("cache_read_input_tokens")),
+    )
 
 
 def _count(*values: Any) -> int | None:
-    return next((value for value in values if isinstance(value, int)), None)
+    for value in values:
+        if isinstance(value, int):
+            return value
+    return None
 
 
 def _merged(first: Usage | None, last: Usage | None) -> Usage | None:

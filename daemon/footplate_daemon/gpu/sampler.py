@@ -62,6 +62,11 @@ class Sampler:
             self._topic.changed()
             await self._until_due()
 
+    @property
+    def newest(self) -> GpuSnapshot | None:
+        """The newest snapshot; None until the very first."""
+        return self._newest
+
     async def snapshot(self) -> GpuSnapshot:
         """Give the newest snapshot, waiting for the very first."""
         await self._has_read.wait()

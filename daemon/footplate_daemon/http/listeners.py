@@ -1,80 +1,105 @@
-"""Sockets and servers: who may connect, and which app answers.
+"""Which face answers where: control and gateway on the Unix socket, the gateway with a key on TCP."""
 
-The Unix socket is ours alone (0600) and carries control and gateway.
-"""
-
-import contextlib
+import asyncio
+import logging
 import os
 import socket
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
-import uvicorn
-
-from footplate_daemon.errors import Conflict, TooLarge, Unavailable
-from footplate_daemon.http.answers import (
-    App,
-    ClientLeft,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    send_error,
-)
+from footplate_daemon import settings
+from footplate_daemon.errors import Conflict, FootplateError, Unavailable
+from footplate_daemon.gateway.keys import KeyRing
+from footplate_daemon.http import tcp
+from footplate_daemon.http.asgi import App, asgi
 from footplate_daemon.http.openai import OpenAIFace, is_for_gateway
+from footplate_daemon.http.server import BACKLOG, Handler, Limits, Request, Server
 
-BACKLOG = 1024
-CONTROL_BODY_LIMIT = 32 * 1024 * 1024
-"""Bytes of a control request; a pasted text can be long."""
+logger = logging.getLogger(__name__)
+
+CONTROL_BODY_LIMIT = 128 * 1024 * 1024
+"""Bytes of a control request; a session that is imported can be long."""
 PROBE_SECONDS = 1.0
-GOODBYE_SECONDS = 2
-"""How long open connections may go on once the daemon is asked to stop."""
 
 
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon owns the signals.
+def local_face(control: App, openai: OpenAIFace) -> Handler:
+    """Answer on the Unix socket: `/v1/…` is for the gateway, everything else for control."""
+    to_control = asgi(control, CONTROL_BODY_LIMIT)
 
-    uvicorn re-raises SIGTERM after `serve`, which would end us before our own cleanup.
-    """
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
-class Faces:
-    """The app on the Unix socket: `/v1/…` goes to the gateway, everything else to control."""
-
-    def __init__(self, control: App, openai: OpenAIFace) -> None:
-        self._control = control
-        self._openai = openai
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request with the face that it is for."""
-        if scope["type"] == "http" and is_for_gateway(scope["path"]):
-            await self._openai(scope, receive, send)
-        elif scope["type"] == "http" and scope["method"] in {"POST", "PATCH", "PUT"}:
-            await self._control_with_body(scope, receive, send)
+    async def answer(request: Request) -> None:
+        if is_for_gateway(request.path):
+            await openai.answer_local(request)
         else:
-            await self._control(scope, receive, send)
+            await to_control(request)
 
-    async def _control_with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body within the limit first: the framework would read any."""
+    return answer
+
+
+def limits(gateway: settings.Gateway) -> Limits:
+    """Turn what the operator decided into what a client may do."""
+    return Limits(
+        header_bytes=gateway.max_header_kib * 1024,
+        request_seconds=gateway.request_timeout_seconds,
+        connections=gateway.max_connections,
+    )
+
+
+class TcpDoors:
+    """The TCP addresses: open while the configuration names them and there has been a key."""
+
+    def __init__(self, server: Server, face: Handler, keys: KeyRing, gateway: settings.Gateway) -> None:
+        self._server = server
+        self._face = face
+        self._keys = keys
+        self._gateway = gateway
+        self._open: list[asyncio.Server] = []
+        self._contexts: list[tcp.Listener] = []
+        self._moving = asyncio.Lock()
+        self.problem: str | None = None
+        """Why TCP is not open although it should be."""
+
+    async def run(self) -> None:
+        """Open as soon as there is a key; until cancelled."""
         try:
-            body = await read_body(receive, CONTROL_BODY_LIMIT)
-        except ClientLeft:
-            return
-        except TooLarge as error:
-            await send_error(send, error)
-            return
-        given = [{"type": "http.request", "body": body, "more_body": False}]
+            async for _ in self._keys.topic.follow():
+                async with self._moving:
+                    await self._open_if_shut()
+        finally:
+            self._shut()
 
-        async def again() -> Message:
-            return given.pop() if given else await receive()
+    async def take_up(self, gateway: settings.Gateway) -> None:
+        """Take up a changed configuration: other addresses, or a certificate that was renewed."""
+        async with self._moving:
+            before, self._gateway = self._gateway, gateway
+            self._server.limits = limits(gateway)
+            if (before.listen, before.tls_cert, before.tls_key) != (
+                gateway.listen,
+                gateway.tls_cert,
+                gateway.tls_key,
+            ):
+                self._shut()
+            for _, context in self._contexts:
+                if context is not None:
+                    tcp.take_certificate(context, gateway)
+            await self._open_if_shut()
 
-        await self._control(scope, again, send)
+    async def _open_if_shut(self) -> None:
+        self.problem = None
+        if self._open or not self._gateway.listen:
+            return
+        try:
+            self._contexts = tcp.open_tcp(self._gateway, has_keys=self._keys.any_live(time.time()))
+        except FootplateError as error:
+            self.problem = f"{error.message} {error.hint or ''}".strip()
+            logger.warning("TCP is not open", extra={"cause": error.message})
+            return
+        self._open = [await self._server.listen(each, self._face, tls) for each, tls in self._contexts]
+        logger.info("TCP is open", extra={"addresses": [str(each) for each in self._gateway.addresses]})
+
+    def _shut(self) -> None:
+        for listening in self._open:
+            listening.close()
+        self._open, self._contexts = [], []
 
 
 def bind_unix(path: Path) -> socket.socket:
@@ -95,22 +120,6 @@ def bind_unix(path: Path) -> socket.socket:
     finally:
         os.umask(mask)
     return listener
-
-
-def server(app: Faces) -> Server:
-    """Make the server for an app; it says nothing, our own access log does."""
-    return Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GOODBYE_SECONDS,
-        )
-    )
 
 
 def _remove_stale(path: Path) -> None:

@@ -1,35 +1,34 @@
-"""The OpenAI-compatible face: a plain ASGI app, because it is the hot path.
+"""The OpenAI-compatible face.
 
-A request belongs to its connection: when the client leaves, the generation is cancelled. A stream's bytes
-pass through as they come. A stream that waits for an engine gets SSE comments, never invented content.
+A request belongs to its connection: when the client leaves, the generation is cancelled. A stream's bytes go
+from the engine's connection to the client's as they come. A stream that waits for an engine gets SSE
+comments, never invented content.
 """
 
 import asyncio
 import json
 import logging
+import pwd
 import re
 import time
-import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from footplate_daemon import errors
-from footplate_daemon.catalog import Catalog, Variant
-from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound
-from footplate_daemon.gateway.gateway import Answering, Ask, Gateway
-from footplate_daemon.http.answers import (
-    JSON,
-    ClientLeft,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    parse_object,
-    read_body,
-    send_bytes,
-    send_error,
-    send_json,
-)
+from footplate_daemon.access_log import AccessLog, AccessRecord
+from footplate_daemon.catalog import Variant
+from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound, Unavailable
+from footplate_daemon.gateway.answering import Answering, Ask
+from footplate_daemon.gateway.bodies import dump, parse_object
+from footplate_daemon.gateway.gateway import Gateway
+from footplate_daemon.gateway.keys import KeyRing, presented
+from footplate_daemon.http.answers import JSON, Headers, error_answer
+from footplate_daemon.http.model_list import model_list, model_named
+from footplate_daemon.http.server import ClientLeft, Request
+from footplate_daemon.ids import new_request_id
+from footplate_daemon.store.keys import Key
 from footplate_daemon.wire import Switch
 
 logger = logging.getLogger(__name__)
@@ -41,6 +40,9 @@ SCORED = ("text_1", "queries", "data_1")
 PASSED_THROUGH = {
     "/v1/chat/completions": ("messages",),
     "/v1/completions": ("prompt",),
+    "/v1/responses": ("input",),
+    "/v1/messages": ("messages",),
+    "/v1/messages/count_tokens": ("messages",),
     "/v1/embeddings": ("input",),
     "/v1/rerank": ("query",),
     "/rerank": ("query",),
@@ -55,7 +57,8 @@ SERVED_BY = {
     **dict.fromkeys(("/v1/rerank", "/rerank", "/v1/score", "/score"), "rerank"),
 }
 """The capability that a path needs, where that is not chat."""
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+NAME = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+"""A request's or session's id, as a client may choose it."""
 
 
 def is_for_gateway(path: str) -> bool:
@@ -63,139 +66,251 @@ def is_for_gateway(path: str) -> bool:
     return path.startswith("/v1/") or path in PASSED_THROUGH
 
 
-class OpenAIFace:
-    """Answers `/v1/…`; raises nothing."""
+EXPOSED = (
+    b"x-request-id, x-session-id, x-footplate-runtime, x-footplate-model, x-footplate-queue-ms, "
+    b"x-footplate-ignored, x-footplate-clamped, retry-after"
+)
+"""Headers of an answer that a page in a browser may read."""
+PREFLIGHT: Headers = [
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, content-type, x-api-key, x-request-id, x-session-id, *",
+    ),
+    (b"access-control-max-age", b"600"),
+]
+METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
-    def __init__(self, gateway: Gateway, body_limit: int, started_at: float) -> None:
+
+@dataclass(frozen=True)
+class FaceRules:
+    """What the operator decided about requests."""
+
+    body_limit: int
+    """Bytes."""
+    cors_origins: frozenset[bytes] = frozenset()
+    """Pages of these origins may ask from a browser; `*` is any."""
+
+
+class OpenAIFace:
+    """Answers `/v1/…`; raises nothing but `ClientLeft`."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        rules: FaceRules,
+        keys: KeyRing,
+        metrics: Callable[[str | None], tuple[bytes, str]],
+        access_log: AccessLog,
+        started_at: float,
+    ) -> None:
+        self.rules = rules
+        """Replaced as a whole when the configuration changes."""
         self._gateway = gateway
-        self.body_limit = body_limit
-        """Bytes of a request."""
+        self._keys = keys
+        self._metrics = metrics
+        self._access_log = access_log
         self._started_at = started_at
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        request_id = _request_id(scope)
-        headers: Headers = [(b"x-request-id", request_id.encode())]
-        sending = _Sending(send)
-        try:
-            await self._route(scope, receive, sending, request_id, headers)
-        except ClientLeft:
-            return
-        except FootplateError as error:
-            await sending.fail(error, headers)
-        except Exception:
-            logger.exception("a request failed", extra={"path": scope["path"], "request_id": request_id})
-            await sending.fail(INTERNAL, headers)
+    async def answer_local(self, request: Request) -> None:
+        """Answer a request on the Unix socket: who may open it may ask."""
+        await self._answer(request, is_local=True)
 
-    async def _route(
-        self, scope: Scope, receive: Receive, sending: "_Sending", request_id: str, headers: Headers
-    ) -> None:
-        method, path = scope["method"], scope["path"]
-        if method == "GET" and path == "/v1/models":
-            await send_json(sending.send, 200, _listing(self._gateway.catalog, self._started_at), headers)
+    async def answer_public(self, request: Request) -> None:
+        """Answer a request on TCP: who has a key may ask, and control is not there."""
+        await self._answer(request, is_local=False)
+
+    async def _answer(self, request: Request, *, is_local: bool) -> None:
+        reply = _Reply(request, self.rules)
+        try:
+            if is_local:
+                reply.client = _user(request.peer.user_id)
+            elif request.method != "OPTIONS":
+                self._check_key(request, reply)
+            await self._route(request, reply, is_local=is_local)
+        except ClientLeft:
+            raise
+        except FootplateError as error:
+            if reply.ask is None and request.path in PASSED_THROUGH and reply.client is not None:
+                self._gateway.note_refused(
+                    request.path, reply.request_id, reply.client, reply.session_id, error
+                )
+            reply.fail(error)
+        except asyncio.CancelledError:
+            if request.is_gone or not request.is_stopping:
+                raise
+            reply.fail(
+                Unavailable("The daemon is being stopped.", hint="Ask again when it is back.", retry_after=2)
+            )
+        except Exception:
+            logger.exception("a request failed", extra={"path": request.path, "request_id": reply.request_id})
+            reply.fail(INTERNAL)
+        finally:
+            if self._access_log.is_on:
+                self._access_log.note(reply.record())
+
+    def _check_key(self, request: Request, reply: "_Reply") -> None:
+        secret = presented(request.header(b"authorization"), request.header(b"x-api-key"))
+        reply.key = self._keys.check(secret, time.time())
+        reply.client = reply.key.name
+
+    async def _route(self, request: Request, reply: "_Reply", *, is_local: bool) -> None:
+        method, path = request.method, request.path
+        if method == "POST" and path in PASSED_THROUGH:
+            raw = await request.body(self.rules.body_limit)
+            reply.ask = ask = _checked(path, raw, reply, self._permit(reply))
+            request.on_left = request.task.cancel if request.task is not None else None
+            await self._pass_on(ask, reply)
+        elif method == "GET" and path == "/v1/models":
+            reply.json(200, model_list(self._gateway, self._started_at))
         elif method == "GET" and path.startswith("/v1/models/"):
-            name = path.removeprefix("/v1/models/")
-            variant = self._gateway.resolve(name)
-            await send_json(sending.send, 200, _model(name, variant, self._started_at), headers)
-        elif method == "POST" and path in PASSED_THROUGH:
-            ask = _checked(path, parse_object(await read_body(receive, self.body_limit)), request_id)
-            await _while_connected(receive, self._answer(ask, sending, headers))
+            reply.json(200, model_named(self._gateway, path.removeprefix("/v1/models/"), self._started_at))
+        elif method == "OPTIONS":
+            request.answer(204, [METHODS, *(PREFLIGHT if reply.is_cross_origin else ()), *reply.headers], b"")
+        elif method == "GET" and path == "/health" and not is_local:
+            reply.json(200, {"status": "ok"})
+        elif method == "GET" and path == "/metrics" and not is_local:
+            body, kind = self._metrics((request.header(b"accept") or b"").decode("latin-1"))
+            request.answer(200, [(b"content-type", kind.encode()), *reply.headers], body)
         else:
             raise NotFound(
                 f"There is no {method} {path} here.",
                 hint=f"GET /v1/models, POST {', '.join(PASSED_THROUGH)}",
             )
 
-    async def _answer(self, ask: Ask, sending: "_Sending", headers: Headers) -> None:
+    def _permit(self, reply: "_Reply") -> Callable[[Variant], None] | None:
+        """Give what refuses the models that the client's key is not for."""
+        key = reply.key
+        if key is None or not key.models:
+            return None
+        return lambda variant: self._keys.check_model(key, variant.model, variant.name)
+
+    async def _pass_on(self, ask: Ask, reply: "_Reply") -> None:
         async def tell(switch: Switch | None) -> None:
-            await sending.comment(_progress(ask, switch), headers)
+            await reply.comment(_progress(ask, switch))
 
         async with self._gateway.answer(ask, tell if ask.streams else None) as answering:
-            head = [*headers, *_labels(answering)]
+            reply.variant = answering.variant
+            reply.headers += _labels(answering)
             if answering.response.status >= 400:
-                await _pass_error(answering, sending, head)
+                reply.fail_as(*await answering.failure())
             elif ask.streams:
-                await _pass_stream(answering, sending, head)
+                await reply.stream(answering)
             else:
                 body = await answering.whole(ANSWER_LIMIT)
-                await send_bytes(sending.send, answering.response.status, body, [JSON, *head])
+                reply.request.answer(answering.response.status, [JSON, *reply.headers], body)
 
 
-class _Sending:
+class _Reply:
     """The way back to the client: knows whether a stream has begun, because then errors are events."""
 
-    def __init__(self, send: Send) -> None:
-        self.send = send
-        self.has_begun = False
+    def __init__(self, request: Request, rules: FaceRules) -> None:
+        self.request = request
+        self.client: str | None = None
+        self.key: Key | None = None
+        self.ask: Ask | None = None
+        self.variant: Variant | None = None
+        self.is_cross_origin = False
+        self._came_at = time.time()
+        self.request_id, self.session_id = _ids(request)
+        self.headers: Headers = [(b"x-request-id", self.request_id.encode())]
+        if self.session_id is not None:
+            self.headers.append((b"x-session-id", self.session_id.encode()))
+        if rules.cors_origins:
+            self._allow_origin(rules.cors_origins)
 
-    async def begin_stream(self, headers: Headers) -> None:
-        if not self.has_begun:
-            self.has_begun = True
-            await self.send({"type": "http.response.start", "status": 200, "headers": [*SSE, *headers]})
+    def _allow_origin(self, origins: frozenset[bytes]) -> None:
+        origin = self.request.header(b"origin")
+        if origin is not None and not origins.isdisjoint((origin, b"*")):
+            self.is_cross_origin = True
+            self.headers += (
+                (b"access-control-allow-origin", origin),
+                (b"access-control-expose-headers", EXPOSED),
+                (b"vary", b"origin"),
+            )
 
-    async def pass_on(self, chunk: bytes) -> None:
-        await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+    def record(self) -> AccessRecord:
+        """Give the line of the access log."""
+        request, ask, variant = self.request, self.ask, self.variant
+        model = ask.body.get("model") if ask is not None else None
+        return AccessRecord(
+            self._came_at,
+            "HEAD" if request.head_only else request.method,
+            request.target.decode("latin-1"),
+            request.status,
+            time.time() - self._came_at,
+            len(ask.raw) if ask is not None else 0,
+            request.sent_bytes,
+            self.client,
+            request.peer.address,
+            self.request_id,
+            model if isinstance(model, str) else None,
+            variant.name if variant is not None else None,
+        )
 
-    async def comment(self, text: str, headers: Headers) -> None:
-        await self.begin_stream(headers)
-        await self.pass_on(f": {text}\n\n".encode())
+    def json(self, status: int, value: Any) -> None:
+        """Answer with JSON."""
+        self.request.answer(status, [JSON, *self.headers], dump(value))
 
-    async def end(self) -> None:
-        await self.send({"type": "http.response.body", "body": b""})
+    async def comment(self, text: str) -> None:
+        """Say how it goes, in a stream that waits."""
+        self._begin_stream()
+        self.request.write(f": {text}\n\n".encode())
 
-    async def fail(self, error: FootplateError, headers: Headers) -> None:
-        if not self.has_begun:
-            await send_error(self.send, error, headers)
+    async def stream(self, answering: Answering) -> None:
+        """Pass a stream on, no faster than the client reads."""
+        request = self.request
+        self._begin_stream()
+        request.on_paused, request.on_resumed = answering.pause, answering.resume
+        await answering.relay(request.write)
+        request.end()
+
+    def fail(self, error: FootplateError) -> None:
+        """Tell an error: as the answer, or as the last event of a stream that has begun."""
+        if self.request.is_answered:
             return
-        await self.pass_on(b"data: " + _dump(errors.to_json(error)) + b"\n\n")
-        await self.end()
+        if self.request.has_begun:
+            self._end_stream(errors.to_json(error))
+        else:
+            headers, body = error_answer(error)
+            self.request.answer(error.http_status, [*headers, *self.headers], body)
+
+    def fail_as(self, status: int, shaped: dict[str, Any]) -> None:
+        """Tell an engine's error."""
+        if self.request.has_begun:
+            self._end_stream(shaped)
+        else:
+            self.json(status, shaped)
+
+    def _begin_stream(self) -> None:
+        if not self.request.has_begun:
+            self.request.probe = b":\n\n"
+            self.request.begin(200, [*SSE, *self.headers])
+
+    def _end_stream(self, shaped: dict[str, Any]) -> None:
+        self.request.write(b"data: " + dump(shaped) + b"\n\n")
+        self.request.end()
 
 
-async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work unless the client leaves first: then cancel it and raise `ClientLeft`."""
-    working = asyncio.ensure_future(work)
-    listening = asyncio.ensure_future(_until_gone(receive))
-    try:
-        await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeft
-    finally:
-        listening.cancel()
-        working.cancel()
-        await asyncio.wait({working, listening})
-    working.result()
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _pass_stream(answering: Answering, sending: _Sending, headers: Headers) -> None:
-    await sending.begin_stream(headers)
-    async for chunk in answering.stream():
-        await sending.pass_on(chunk)
-    await sending.end()
-
-
-async def _pass_error(answering: Answering, sending: _Sending, headers: Headers) -> None:
-    status, shaped = await answering.failure()
-    if sending.has_begun:
-        await sending.pass_on(b"data: " + _dump(shaped) + b"\n\n")
-        await sending.end()
-    else:
-        await send_json(sending.send, status, shaped, headers)
-
-
-def _checked(path: str, body: dict[str, Any], request_id: str) -> Ask:
+def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], None] | None) -> Ask:
     """Check what every runtime needs, so that a mistake is answered before anything is loaded."""
+    body = parse_object(raw)
     fields = PASSED_THROUGH[path]
     if not any(field in body for field in fields):
         named = " or ".join(f"`{field}`" for field in fields)
         raise Invalid(f"{named} is missing.", param=fields[0], hint=f"POST {path} needs {named}.")
     if "messages" in fields:
         _check_messages(body["messages"])
-    return Ask(path, body, request_id=request_id, capability=SERVED_BY.get(path))
+    return Ask(
+        path,
+        body,
+        reply.request_id,
+        reply.client,
+        reply.session_id,
+        capability=SERVED_BY.get(path),
+        raw=raw,
+        permit=permit,
+    )
 
 
 def _check_messages(messages: object) -> None:
@@ -227,30 +342,43 @@ def _are_parts(content: object) -> bool:
     )
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            kept: str = value.decode()
-            return kept
-    return f"req-{uuid.uuid4().hex}"
+def _ids(request: Request) -> tuple[str, str | None]:
+    """Give the ids of request and session that the client sent; the first is made up if need be."""
+    request_id = session_id = None
+    for name, value in request.headers:
+        if name == b"x-request-id" and NAME.fullmatch(value):
+            request_id = value.decode()
+        elif name == b"x-session-id" and NAME.fullmatch(value):
+            session_id = value.decode()
+    return request_id or new_request_id(), session_id
+
+
+@lru_cache(maxsize=256)
+def _user(user_id: int | None) -> str | None:
+    """Name a user of this machine."""
+    if user_id is None:
+        return None
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return str(user_id)
 
 
 def _labels(answering: Answering) -> Headers:
     """Say who answers, which parameters it does not heed, and which not as they are."""
-    translated = answering.call.translated
-    clamped = (f"{name} {how}" for name, how in translated.clamped.items())
-    # The tables of what a runtime heeds are of generation.
-    ignored = translated.ignored if answering.ask.capability is None else ()
-    told = {
-        b"x-footplate-ignored": ",".join(ignored),
-        b"x-footplate-clamped": "; ".join(clamped).replace("→", "->"),
-    }
-    return [
-        *((name, _in_header(text)) for name, text in told.items() if text),
-        (b"x-footplate-runtime", answering.variant.runtime.encode()),
-        (b"x-footplate-model", answering.variant.model.encode()),
-        (b"x-footplate-queue-ms", str(round(answering.lease.queue_seconds * 1000)).encode()),
+    translated, variant = answering.call.translated, answering.variant
+    labels = [
+        (b"x-footplate-runtime", variant.runtime.encode()),
+        (b"x-footplate-model", variant.model.encode()),
+        (b"x-footplate-queue-ms", b"%d" % round(answering.lease.queue_seconds * 1000)),
     ]
+    # The tables of what a runtime heeds are of generation.
+    if translated.ignored and answering.ask.capability is None:
+        labels.append((b"x-footplate-ignored", _in_header(",".join(translated.ignored))))
+    if translated.clamped:
+        clamped = "; ".join(f"{name} {how}" for name, how in translated.clamped.items())
+        labels.append((b"x-footplate-clamped", _in_header(clamped.replace("→", "->"))))
+    return labels
 
 
 def _in_header(text: str) -> bytes:
@@ -261,32 +389,9 @@ def _in_header(text: str) -> bytes:
 
 def _progress(ask: Ask, switch: Switch | None) -> str:
     if switch is None:
-        return f"waiting for {ask.model or 'an engine'}"
+        return f"waiting for {json.dumps(ask.model) if ask.model else 'an engine'}"
     step = switch.steps[-1].name if switch.steps else "waiting"
     gone = time.time() - switch.started_at
     if switch.eta_seconds is None:
         return f"{step} {switch.variant} {gone:.0f} s"
     return f"{step} {switch.variant} {gone:.0f}/{gone + switch.eta_seconds:.0f} s"
-
-
-def _listing(catalog: Catalog, created: float) -> dict[str, Any]:
-    """List each model once, under its own name; variants by name work too, and are not listed."""
-    data = [_model(name, model.variants[0], created) for name, model in catalog.models.items()]
-    return {"object": "list", "data": data}
-
-
-def _model(name: str, variant: Variant, created: float) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": int(created),
-        "owned_by": "footplate",
-        "runtime": variant.runtime,
-        "context_length": variant.launch_context(),
-        "capabilities": list(variant.capabilities),
-        "demonstration": variant.demonstration,
-    }
-
-
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()

@@ -4,7 +4,7 @@ A runtime turns a variant into a command line, says when the engine is ready, ho
 of progress, and what it makes of each generation parameter. It starts nothing itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -149,6 +149,8 @@ class Runtime(Protocol):
     """What it cannot do whatever the model, and what comes instead, in a sentence."""
     needs: Mapping[Case, Need]
     """What it can do under a condition."""
+    also_answers: Collection[str]
+    """Paths beyond chat, completions, embeddings and ranking that it has, and takes as they are."""
 
     def find(self) -> str | None:
         """Give the program that would be run, or None when the runtime is not installed."""

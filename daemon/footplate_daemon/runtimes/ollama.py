@@ -10,7 +10,7 @@ errors in mid-stream. So a request is turned into the native one, and the answer
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,6 +85,7 @@ class Ollama:
     """Starts `ollama serve`; turns requests and answers; loads and unloads models in a server that runs."""
 
     name = "ollama"
+    also_answers: Collection[str] = frozenset()
     cannot = CANNOT
     needs = NEEDS
 

@@ -1,7 +1,7 @@
 """What a runtime makes of OpenAI's generation parameters, from its table of names."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,8 +24,8 @@ def check(body: Mapping[str, Any]) -> None:
 
     Left to themselves one engine refuses it, another reads a number off a text, a third drops it.
     """
-    for name, (is_right, words) in TYPES.items():
-        value = body.get(name)
+    for name, value in body.items():
+        is_right, words = TYPES.get(name, _ANYTHING)
         if value is not None and not is_right(value):
             raise Invalid(
                 f"`{name}` must be {words}, not {_shown(value)}.",
@@ -64,6 +64,8 @@ def says_nothing(name: str, value: Any) -> bool:
 class SpeaksOpenAI:
     """What runtimes share that speak OpenAI's API themselves: requests go on, their parameters translated."""
 
+    also_answers: Collection[str] = frozenset({"/v1/responses", "/v1/messages", "/v1/messages/count_tokens"})
+
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
         """Pass everything on as it is; most runtimes know better."""
         return Translated(dict(body))
@@ -87,6 +89,8 @@ class SpeaksOpenAI:
         parameters: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> Call:
         """Pass an OpenAI request on; the answer is in OpenAI's form, but for the names of reasoning."""
+        if path in self.also_answers:
+            return Call(path, {**body, "model": served_name}, Translated(body))
         translated = self.translate(body, context)
         sent = {**translated.body, "model": served_name}
         kind = ReasoningInStream if sent.get("stream") is True else ReasoningInBody
@@ -192,6 +196,8 @@ def _are_tools(value: Any) -> bool:
 def _is_typed(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("type"), str)
 
+
+_ANYTHING: tuple[Callable[[Any], bool], str] = (lambda _: True, "anything")
 
 TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(

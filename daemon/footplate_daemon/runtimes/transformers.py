@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ class Transformers(SpeaksOpenAI):
     """Starts the worker; reads its log."""
 
     name = "transformers"
+    also_answers: Collection[str] = frozenset()
     cannot = CANNOT
     needs = NEEDS
 

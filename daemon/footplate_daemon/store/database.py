@@ -18,6 +18,8 @@ from footplate_daemon.errors import Busy, Conflict, FootplateError, Invalid, Una
 from footplate_daemon.store.migrations import MIGRATIONS
 
 BUSY_TIMEOUT_SECONDS = 5.0
+WAL_PAGES = 4000
+"""Pages of 4 KiB that gather in the log before they are copied into the file: those written often, once."""
 
 T = TypeVar("T")
 
@@ -85,6 +87,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     _in_transaction(connection, lambda _: _migrate(connection, path))
 
 
@@ -172,6 +175,11 @@ def _translated(error: sqlite3.Error, path: Path) -> FootplateError:
                 f"Another process holds the database {path}.",
                 hint="Close what else has it open; only one daemon may use it.",
                 retry_after=1,
+            )
+        case _ if "no such module: fts5" in str(error):
+            return Unavailable(
+                "Python's SQLite has no full-text search (FTS5).",
+                hint="Use a Python whose sqlite3 has it: those of Debian, conda and uv have.",
             )
         case _:
             return FootplateError(f"The database {path} refused a statement: {error}.")

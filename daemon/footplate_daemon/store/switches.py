@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable
 from statistics import median
 
 from footplate_daemon.errors import NotFound
@@ -19,6 +20,8 @@ class SwitchStore:
     """Reads and writes switches and memory peaks."""
 
     def __init__(self, database: Database) -> None:
+        self.listeners: list[Callable[[Switch], None]] = []
+        """Each is told about every switch that is to be stored, whether or not that succeeds."""
         self._database = database
 
     async def newest_id(self) -> int:
@@ -32,6 +35,8 @@ class SwitchStore:
 
     async def save(self, switch: Switch) -> None:
         """Store a switch as it is now, in place of what was stored under its id."""
+        for listener in self.listeners:
+            listener(switch)
         steps = json.dumps({step.name: step.seconds for step in switch.steps if step.seconds is not None})
 
         def replace(connection: sqlite3.Connection) -> None:

@@ -27,6 +27,7 @@ class Lease:
     queue_seconds: float
     switch_seconds: float
     """The part of the queue time during which the variant was being switched to."""
+    preset: str | None
     progressed: Callable[[], None]
     """To be called whenever the engine says something: an engine that is silent for long is probed."""
 

@@ -128,6 +128,7 @@ class Services:
                 parameters,
                 0.0,
                 0.0,
+                engine.target.preset,
                 engine.progressed,
             )
         finally:
@@ -138,6 +139,10 @@ class Services:
         """Give the leader of each service's process group, by the engine's name."""
         engines = [service.engine for service in self._services.values()]
         return {engine.name: engine.record.process for engine in engines if engine.record is not None}
+
+    def engines(self) -> list[Engine]:
+        """Give the engine of each service."""
+        return [service.engine for service in self._services.values()]
 
     def is_running(self, attempt: int) -> bool:
         """Say whether a service runs under this attempt number."""

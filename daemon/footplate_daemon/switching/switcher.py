@@ -20,7 +20,7 @@ from footplate_daemon.processes import ProcessId
 from footplate_daemon.settings import mask_arguments
 from footplate_daemon.store.wanted import Wanted, WantedStore
 from footplate_daemon.switching import machine, shapes
-from footplate_daemon.switching.engine import engine_name
+from footplate_daemon.switching.engine import Engine, engine_name
 from footplate_daemon.switching.engines import Engines, Limits, Parts
 from footplate_daemon.switching.leases import Lease, Ticket, lost, refusal
 from footplate_daemon.switching.machine import Reason, Rules, Target
@@ -31,6 +31,8 @@ from footplate_daemon.wire import Plan, Queue, StepName, Switch
 
 logger = logging.getLogger(__name__)
 
+NO_WAIT_SECONDS = 0.005
+"""A request that got its engine within this time did not wait for a switch."""
 TOLD_EVERY_SECONDS = 1.0
 """How often a request that waits is told how far the switch has come."""
 LOG_TAIL = 5
@@ -243,7 +245,10 @@ class Switcher:
             engine.context,
             engine.plan.parameters if engine.plan is not None else {},
             queue_seconds,
-            min(queue_seconds, self._switch_seconds_since(target, time.time() - queue_seconds)),
+            min(queue_seconds, self._switch_seconds_since(target, time.time() - queue_seconds))
+            if queue_seconds > NO_WAIT_SECONDS
+            else 0.0,
+            target.preset,
             engine.progressed,
         )
 
@@ -259,6 +264,10 @@ class Switcher:
     def leaders(self) -> dict[str, ProcessId]:
         """Give the leader of each engine's process group, by the engine's name."""
         return {**self._engines.leaders(), **self.services.leaders()}
+
+    def running(self) -> list[Engine]:
+        """Give engines and services alike, to be asked and not to be decided about."""
+        return [*self._engines.all(), *self.services.engines()]
 
     def is_running(self, attempt: int) -> bool:
         """Say whether anything is left of the engine of this attempt."""
@@ -373,7 +382,7 @@ class Switcher:
         for action in actions:
             self._carry_out(action)
         self._note_step()
-        if self._state.wanted != before.wanted:
+        if self._state.wanted is not before.wanted and self._state.wanted != before.wanted:
             self._remember_wanted()
         self.topic.changed()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from footplate_daemon import settings
+from footplate_daemon import reach, settings
 from footplate_daemon.errors import Invalid
 from footplate_daemon.settings import Paths
 
@@ -21,9 +21,10 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(file: Path | None, *, as_json: bool) -> None:
     """Say everything that is wrong in FILE, or in your config.toml; exit 1 if anything is."""
-    path = file or Paths.from_environment(os.environ).config_file
+    paths = Paths.from_environment(os.environ)
+    path = file or paths.config_file
     try:
-        settings.load(path)
+        reach.load(paths, path)
     except Invalid as error:
         if "mistakes" not in error.details:
             raise

@@ -8,23 +8,25 @@ from typing import BinaryIO
 
 import click
 
-from footplate_daemon import lifecycle
+from footplate_daemon import access_log, lifecycle
 from footplate_daemon.errors import NotFound
 from footplate_daemon.settings import Paths
 
 POLL_SECONDS = 0.1
+ACCESS = "access"
+"""No engine has this name: theirs begin with a runtime."""
 
 
 @click.command()
 @click.argument("engine", required=False)
 @click.option("-f", "--follow", "is_following", is_flag=True, help="Go on with what is written from now on.")
 @click.option("-n", "--lines", "line_count", type=click.IntRange(min=0), default=50, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The daemon's lines as they are: one JSON object each.")
+@click.option("--json", "as_json", is_flag=True, help="The lines as they are: one JSON object each.")
 def logs(engine: str | None, line_count: int, *, is_following: bool, as_json: bool) -> None:
-    """Show the end of the daemon's log, or of ENGINE's."""
+    """Show the end of the daemon's log, or of ENGINE's; `access` is the log of requests."""
     paths = Paths.from_environment(os.environ)
-    file = lifecycle.daemon_log(paths) if engine is None else _engine_log(paths, engine)
-    shown: Callable[[str], str] = str if engine is not None or as_json else lifecycle.render
+    file, rendered = _log(paths, engine)
+    shown: Callable[[str], str] = str if as_json else rendered
     lines = follow(file, line_count) if is_following else iter(last_lines(file, line_count))
     for line in lines:
         click.echo(shown(line))
@@ -57,6 +59,15 @@ def _follow_file(file: Path, stream: BinaryIO, rest: bytes) -> Iterator[str]:
         if _is_another(file, stream):
             return
         time.sleep(POLL_SECONDS)
+
+
+def _log(paths: Paths, name: str | None) -> tuple[Path, Callable[[str], str]]:
+    """Give the file of a log, and how its lines are shown to a person."""
+    if name is None:
+        return lifecycle.daemon_log(paths), lifecycle.render
+    if name == ACCESS:
+        return access_log.file_in(paths), access_log.render
+    return _engine_log(paths, name), str
 
 
 def _engine_log(paths: Paths, engine: str) -> Path:

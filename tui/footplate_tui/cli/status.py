@@ -16,13 +16,22 @@ from footplate_tui.format import duration
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the whole status as one JSON object.")
-def status(*, as_json: bool) -> None:
+@click.option(
+    "--deep", is_flag=True, help="Have every engine and service generate something, and say if it does."
+)
+def status(*, as_json: bool, deep: bool) -> int:
     """Say which variant is active, which engines run, and what the daemon is doing.
 
-    Exit code 3: there is no daemon.
+    Exit code 3: there is no daemon. With --deep, 1: a part has failed.
     """
-    found = asyncio.run(_status(Paths.from_environment(os.environ)))
+    paths = Paths.from_environment(os.environ)
+    if deep:
+        health = asyncio.run(_deep_health(paths))
+        click.echo(health.model_dump_json() if as_json else "\n".join(health_lines(health)))
+        return 0 if health.status == "ok" else 1
+    found = asyncio.run(_status(paths))
     click.echo(found.model_dump_json() if as_json else "\n".join(lines(found, time.time())))
+    return 0
 
 
 def lines(status: wire.Status, now: float) -> Iterator[str]:
@@ -47,6 +56,22 @@ def lines(status: wire.Status, now: float) -> Iterator[str]:
         if engine.diagnosis:
             yield f"! {engine.name}: {engine.diagnosis.cause}"
     yield from (f"! config.toml: {mistake}" for mistake in status.config_errors)
+
+
+def health_lines(health: wire.DeepHealth) -> Iterator[str]:
+    """Give what a deep look has found as a person reads it."""
+    yield from table(
+        ("PART", "STATUS", "SECONDS", ""),
+        [(part.name, part.status, f"{part.seconds:.2f}", part.message) for part in health.parts],
+    )
+    for part in health.parts:
+        if part.hint:
+            yield f"! {part.name}: {part.hint}"
+
+
+async def _deep_health(paths: Paths) -> wire.DeepHealth:
+    async with FootplateClient(paths.socket) as client:
+        return await client.deep_health()
 
 
 async def _status(paths: Paths) -> wire.Status:
