@@ -1,10 +1,13 @@
-"""What the terminal program costs: launch, rest, streaming. Figures as JSON on stdout.
+"""What the terminal program costs: launch, rest, streaming, keys, memory. Figures as JSON on stdout.
 
-    python bench/tui/bench_tui.py                       all of it
-    python bench/tui/bench_tui.py --only stream --rate 200 --tokens 2000 --kind list
+    python -m bench terminal                     all of it
+    python -m bench terminal --only keys         one of them (`--help` names them)
+    python -m bench terminal --only stream --rate 200 --tokens 2000 --kind list
+    python -m bench terminal --only stream --checkout /tmp/old     another checkout's terminal
 
-The program runs in a tmux server of its own (120x36) against `fake_daemon.py`. Every byte it writes is
-recorded with its time; CPU and memory are those of its process, from /proc. Needs tmux.
+The program runs in a tmux server of its own (120x36) against `fake_daemon.py`; `link` runs it on a terminal
+that is read at a limited rate (`slow_link.py`). Every byte it writes is recorded with its time; CPU and
+memory are those of its process, from /proc. Needs tmux.
 """
 
 import argparse
@@ -20,6 +23,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from bench.tui.slow_link import SlowLink
 
 HERE = Path(__file__).parent
 TICK = os.sysconf("SC_CLK_TCK")
@@ -130,11 +137,12 @@ class Bench:
 
     terminal: Terminal
     home: Path
+    checkout: Path
 
     def launch(self) -> tuple[int, float]:
         """Start the program; give its pid and the seconds until the prompt can be used."""
         (self.home / "state" / "terminal" / "draft.txt").unlink(missing_ok=True)
-        environment = {"FOOTPLATE_HOME": str(self.home), "TERM": "tmux-256color", "PYTHONSAFEPATH": "1"}
+        environment = {"TERM": "tmux-256color", **program_environment(self.home, self.checkout)}
         pid, started_at = self.terminal.start(environment, sys.executable, "-c", PROGRAM)
         usable_at = self.terminal.wait(lambda screen: "Ask anything" in screen)
         return pid, usable_at - started_at
@@ -195,32 +203,101 @@ class Bench:
             }
         return figures
 
+    def keys(self, presses: int) -> dict[str, float]:
+        """Measure the time from a key to the screen: at rest, and while an answer streams."""
+        self.launch()
+        self.terminal.wait(lambda screen: "guide @" in screen)
+        at_rest = self.press(presses // 2)
+        self.terminal.keys("C-u", "g", "o", "Enter")
+        self.terminal.wait(lambda screen: "batch one" in screen)
+        streaming = self.press(presses)
+        return {
+            "at_rest_median_ms": round(1000 * statistics.median(at_rest), 1),
+            "streaming_median_ms": round(1000 * statistics.median(streaming), 1),
+            "streaming_p95_ms": round(1000 * statistics.quantiles(streaming, n=20)[-1], 1),
+        }
+
+    def press(self, presses: int) -> list[float]:
+        """Press keys one after the other; give the seconds each took to be seen."""
+        typed, seconds = "", []
+        for number in range(presses):
+            typed += "qzxjk"[number % 5]
+            pressed_at = time.time()
+            self.terminal.keys(typed[-1])
+            seconds.append(self.terminal.wait(lambda screen, typed=typed: typed in screen) - pressed_at)  # type: ignore[misc]
+            time.sleep(0.13)
+        return seconds
+
+    def memory(self, answers: int, tokens: int) -> dict[str, float]:
+        """Measure the memory before and after long answers that come at once."""
+        pid, _ = self.launch()
+        self.terminal.wait(lambda screen: "guide @" in screen)
+        before = rss_mb(pid)
+        for number in range(1, answers + 1):
+            self.terminal.keys("g", "o", "Enter")
+            self.terminal.wait(lambda screen, word=f"END{number:04d}": word in screen)  # type: ignore[misc]
+            time.sleep(0.1)
+        time.sleep(1)
+        return {"tokens": answers * tokens, "rss_before_mb": before, "rss_after_mb": rss_mb(pid)}
+
+    def history(self, pages: int = 60) -> dict[str, float]:
+        """Measure how a long session opens and scrolls."""
+        begun = time.time()
+        pid, _ = self.launch()
+        opened = (
+            self.terminal.wait(lambda screen: "ask anything" in screen.lower() and "42 tok" in screen) - begun
+        )
+        time.sleep(1)
+        cpu, seconds = cpu_seconds(pid), []
+        for _ in range(pages):
+            before, pressed_at = self.terminal.screen(), time.time()
+            self.terminal.keys("PPage")
+            seconds.append(self.terminal.wait(lambda screen, before=before: screen != before) - pressed_at)  # type: ignore[misc]
+            time.sleep(0.05)
+        return {
+            "opened_seconds": round(opened, 2),
+            "page_up_median_ms": round(1000 * statistics.median(seconds), 1),
+            "page_up_longest_ms": round(1000 * max(seconds), 1),
+            "cpu_ms_per_page": round(1000 * (cpu_seconds(pid) - cpu) / pages, 1),
+            "rss_mb": rss_mb(pid),
+        }
+
+
+def program_environment(home: Path, checkout: Path) -> dict[str, str]:
+    """Give what the program needs to run out of a checkout."""
+    paths = ":".join(str(checkout / part) for part in ("tui", "daemon"))
+    return {"FOOTPLATE_HOME": str(home), "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+
 
 @contextlib.contextmanager
-def bench(rate: float, tokens: int, kind: str) -> Iterator[tuple[Bench, Path]]:
-    """Start a fake daemon and a terminal; end both."""
+def fake_daemon(rate: float, tokens: int, kind: str, turns: int = 0) -> Iterator[tuple[Path, Path]]:
+    """Start a fake daemon in a home of its own; give the home and the daemon's log."""
     with tempfile.TemporaryDirectory(prefix="fpb-") as name:
         home = Path(name)
         socket = home / "run" / "footplate.sock"
         socket.parent.mkdir()
-        command = [
-            sys.executable,
-            HERE / "fake_daemon.py",
-            socket,
-            "--rate",
-            str(rate),
-            "--tokens",
-            str(tokens),
-        ]
-        with subprocess.Popen([*command, "--kind", kind]) as daemon:
-            terminal = Terminal(home)
+        options = {"rate": rate, "tokens": tokens, "kind": kind, "turns": turns}
+        words = [str(word) for option, value in options.items() for word in (f"--{option}", value)]
+        with subprocess.Popen([sys.executable, HERE / "fake_daemon.py", socket, *words]) as daemon:
             try:
                 while not socket.exists():
                     time.sleep(0.05)
-                yield Bench(terminal, home), Path(f"{socket}.log")
+                yield home, Path(f"{socket}.log")
             finally:
-                terminal.close()
                 daemon.terminate()
+
+
+@contextlib.contextmanager
+def bench(
+    checkout: Path, rate: float, tokens: int, kind: str, turns: int = 0
+) -> Iterator[tuple[Bench, Path]]:
+    """Start a fake daemon and a terminal; end both."""
+    with fake_daemon(rate, tokens, kind, turns) as (home, log):
+        terminal = Terminal(home)
+        try:
+            yield Bench(terminal, home, checkout), log
+        finally:
+            terminal.close()
 
 
 def cpu_seconds(pid: int) -> float:
@@ -235,31 +312,81 @@ def rss_mb(pid: int) -> float:
     return round(next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024, 1)
 
 
+def measure_start(options: argparse.Namespace) -> object:
+    with bench(options.checkout, 50, 1, "prose") as (measured, _):
+        return measured.start(options.runs)
+
+
+def measure_rest(options: argparse.Namespace) -> object:
+    with bench(options.checkout, 50, 1, "prose") as (measured, _):
+        return measured.rest()
+
+
+def measure_stream(options: argparse.Namespace) -> object:
+    plan = [(options.rate, options.tokens)] if options.rate else [(50, 500), (200, 2000), (1000, 2000)]
+    return {
+        f"{options.kind} at {rate:g}/s": stream(options, rate, tokens, options.kind) for rate, tokens in plan
+    }
+
+
+def measure_blocks(options: argparse.Namespace) -> object:
+    return {kind: stream(options, 200, 1500, kind) for kind in ("list", "table", "code", "think")}
+
+
+def stream(options: argparse.Namespace, rate: float, tokens: int, kind: str) -> object:
+    with bench(options.checkout, rate, tokens, kind) as (measured, log):
+        return measured.stream(log)
+
+
+def measure_keys(options: argparse.Namespace) -> object:
+    with bench(options.checkout, options.rate or 200, 4000, "mix") as (measured, _):
+        return measured.keys(presses=60)
+
+
+def measure_link(options: argparse.Namespace) -> object:
+    rate, tokens = options.rate or 100, 1000
+    with fake_daemon(rate, tokens, "mix") as (home, log):
+        environment = program_environment(home, options.checkout)
+        with SlowLink([sys.executable, "-c", PROGRAM], environment, options.link) as link:
+            return link.measure(tokens, log)
+
+
+def measure_memory(options: argparse.Namespace) -> object:
+    with bench(options.checkout, 1e9, 2000, "mix") as (measured, _):
+        return measured.memory(25, 2000)
+
+
+def measure_history(options: argparse.Namespace) -> object:
+    with bench(options.checkout, 50, 1, "prose", turns=10_000) as (measured, _):
+        return measured.history()
+
+
+MEASURES = {
+    "start": measure_start,
+    "rest": measure_rest,
+    "stream": measure_stream,
+    "blocks": measure_blocks,
+    "keys": measure_keys,
+    "link": measure_link,
+    "memory": measure_memory,
+    "history": measure_history,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=["start", "rest", "stream"])
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--rate", type=float)
-    parser.add_argument("--tokens", type=int, default=2000)
-    parser.add_argument("--kind", default="mix")
-    arguments = parser.parse_args()
-    figures: dict[str, object] = {}
-    if arguments.only in {None, "start"}:
-        with bench(50, 1, "prose") as (measured, _):
-            figures["start"] = measured.start(arguments.runs)
-    if arguments.only in {None, "rest"}:
-        with bench(50, 1, "prose") as (measured, _):
-            figures["rest"] = measured.rest()
-    if arguments.only in {None, "stream"}:
-        plan = (
-            [(arguments.rate, arguments.tokens)] if arguments.rate else [(50, 500), (200, 2000), (1000, 2000)]
-        )
-        for rate, tokens in plan:
-            with bench(rate, tokens, arguments.kind) as (measured, log):
-                figures[f"{arguments.kind} at {rate:g}/s"] = measured.stream(log)
-    print(json.dumps(figures, indent=1))
+    parser.add_argument("--only", choices=MEASURES)
+    parser.add_argument("--runs", type=int, default=7, help="launches of `start`")
+    parser.add_argument("--rate", type=float, help="tokens per second of `stream`, `keys` and `link`")
+    parser.add_argument("--tokens", type=int, default=2000, help="of `stream`, with --rate")
+    parser.add_argument("--kind", default="mix", help="of `stream`")
+    parser.add_argument("--link", type=float, default=16.0, help="kB a second of `link`")
+    parser.add_argument("--checkout", type=Path, default=HERE.parents[1], help="whose terminal is measured")
+    options = parser.parse_args()
+    names = [options.only] if options.only else list(MEASURES)
+    print(json.dumps({name: MEASURES[name](options) for name in names}, indent=1))
 
 
 if __name__ == "__main__":

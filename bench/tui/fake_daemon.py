@@ -3,7 +3,8 @@
     python bench/tui/fake_daemon.py SOCKET --rate 200 --tokens 2000 --kind mix
 
 It serves the routes the terminal uses, from `tests/fakes/daemon.py`. Each answer ends with the word
-`END` and the answer's number; the time at which that was sent is appended to SOCKET.log.
+`END` and the answer's number; the time at which that was sent is appended to SOCKET.log. `--turns` gives it
+a session with so many answered turns.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.fakes.daemon import FakeDaemon
+from tests.fakes.daemon import FakeDaemon, answered, session
 
 from footplate_daemon import errors, wire
 
@@ -98,6 +99,13 @@ async def answer(daemon: FakeDaemon, arguments: argparse.Namespace) -> None:
     )
 
 
+def long_session(turns: int) -> wire.SessionWithTurns:
+    """Make a session of answered turns, each with some of every kind of block."""
+    text = f"{PROSE}\n\n{ITEMS}\n```python\n{FUNCTION}```\n\n{HEAD}{ROW * 3}"
+    answers = (answered("long", number, f"Question {number}?", text) for number in range(1, turns + 1))
+    return session("long", title="A long session", turns=tuple(answers))
+
+
 def build(daemon: FakeDaemon, arguments: argparse.Namespace) -> FastAPI:
     """Serve the fake."""
     app = FastAPI()
@@ -164,8 +172,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50.0, help="tokens per second")
     parser.add_argument("--tokens", type=int, default=500)
     parser.add_argument("--kind", choices=TEXTS, default="mix")
+    parser.add_argument("--turns", type=int, default=0, help="turns of a session that is there already")
     arguments = parser.parse_args()
-    uvicorn.run(build(FakeDaemon(), arguments), uds=arguments.socket, log_level="warning")
+    daemon = FakeDaemon()
+    if arguments.turns:
+        daemon.store(long_session(arguments.turns))
+    uvicorn.run(build(daemon, arguments), uds=arguments.socket, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from footplate_tui.footplate_app import FootplateApp
 from footplate_tui.remembered import Remembered
 from footplate_tui.screens.chat import ChatScreen
 from footplate_tui.widgets.prompt import Prompt
+from footplate_tui.widgets.prose import Prose
 from footplate_tui.widgets.transcript import Transcript
 
 DEADLINE_SECONDS = 20
@@ -100,5 +101,4 @@ def text_of(widget: Widget) -> str:
         return str(widget.visual)
     if isinstance(widget, OptionList):
         return "\n".join(str(option.prompt) for option in widget.options)
-    content = getattr(widget, "_content", "")
-    return str(content)
+    return widget.plain if isinstance(widget, Prose) else ""

@@ -9,7 +9,7 @@ from footplate_daemon import errors
 from footplate_tui.widgets.answer import Answer
 from footplate_tui.widgets.header import Header
 from footplate_tui.widgets.reasoning import Reasoning
-from footplate_tui.widgets.transcript import Pill
+from footplate_tui.widgets.transcript import ROWS_KEPT, Pill
 
 LONG = "\n\n".join(f"Paragraph {number} of a long answer." for number in range(1, 61))
 
@@ -22,7 +22,7 @@ async def test_an_answer_is_shown_while_it_streams_and_says_who_wrote_it(
         await terminal.send("How do I switch runtime?")
         await terminal.until(lambda: daemon.asked == ["How do I switch runtime?"])
         await daemon.say("Press **Ctrl+R**")
-        await terminal.until_shown("Press **Ctrl+R**")
+        await terminal.until_shown("Press Ctrl+R")
         await daemon.say(" and choose.\n\nThen ask.")
         await daemon.finish(completion_tokens=12, tokens_per_second=87.4, ttft_seconds=0.21)
 
@@ -88,9 +88,84 @@ async def test_only_a_window_of_a_long_session_is_mounted_and_older_turns_come_w
         await terminal.until_shown("Question 200")
         mounted = len(terminal.screen.query(Answer))
         assert mounted < 50
+        await terminal.until(lambda: terminal.transcript.scroll_y > 0)
         terminal.transcript.scroll_to(y=0, animate=False)
 
         await terminal.until(lambda: len(terminal.screen.query(Answer)) > mounted)
+
+
+def long_session(daemon: FakeDaemon, turns: int) -> None:
+    answer = "Answer.\n\n" * 6
+    stored = tuple(answered("s1", number, f"Question {number}.", answer) for number in range(1, turns + 1))
+    daemon.store(session("s1", turns=stored))
+
+
+async def test_what_is_read_stays_where_it_is_when_older_turns_are_mounted_above(
+    daemon: FakeDaemon, open_terminal: Open
+) -> None:
+    long_session(daemon, 200)
+
+    async with open_terminal(daemon) as terminal:
+        await terminal.until(lambda: terminal.transcript.scroll_y > 0)
+        mounted = len(terminal.screen.query(Answer))
+        reader = next(iter(terminal.screen.query(Answer)))
+        terminal.transcript.scroll_to(y=reader.virtual_region.y, animate=False)
+        seen: set[int] = {reader.region.y}
+        while len(terminal.screen.query(Answer)) == mounted or reader.virtual_region.y < 50:
+            await terminal.pilot.pause()
+            seen.add(reader.region.y)
+
+        assert reader.region.y == terminal.transcript.region.y
+        assert terminal.transcript.scroll_y == reader.virtual_region.y
+
+
+async def test_however_far_one_scrolls_only_what_is_near_is_mounted_and_end_goes_to_the_end(
+    daemon: FakeDaemon, open_terminal: Open
+) -> None:
+    long_session(daemon, 250)
+
+    async with open_terminal(daemon) as terminal:
+        await terminal.until(lambda: terminal.transcript.scroll_y > 0)
+        most = 0
+        while "Question 1." not in terminal.text:
+            terminal.transcript.scroll_to(y=0, animate=False)
+            await terminal.pilot.pause()
+            most = max(most, len(terminal.screen.query(Answer)))
+        assert most * 16 < 4 * ROWS_KEPT
+        assert "Question 250." not in terminal.text
+        assert not terminal.transcript.is_following
+        while "Question 250." not in terminal.text:
+            terminal.transcript.scroll_end(animate=False)
+            await terminal.pilot.pause()
+        assert "Question 1." not in terminal.text
+        terminal.transcript.scroll_to(y=0, animate=False)
+
+        await terminal.pilot.press("end")
+
+        await terminal.until(lambda: terminal.transcript.is_following)
+        assert "Question 250." in terminal.text
+        await terminal.send("One more?")
+        await terminal.until(lambda: daemon.asked == ["One more?"])
+
+
+async def test_a_question_asked_far_above_the_end_is_seen_at_the_end(
+    daemon: FakeDaemon, open_terminal: Open
+) -> None:
+    long_session(daemon, 400)
+
+    async with open_terminal(daemon) as terminal:
+        await terminal.until(lambda: terminal.transcript.scroll_y > 0)
+        while "Question 400." in terminal.text:
+            terminal.transcript.scroll_to(y=0, animate=False)
+            await terminal.pilot.pause()
+
+        await terminal.send("One more?")
+        await terminal.until(lambda: daemon.asked == ["One more?"])
+        await daemon.say("Yes.")
+        await terminal.until_shown("Yes.")
+
+        assert "Question 400." in terminal.text
+        await terminal.until(lambda: terminal.transcript.is_following)
 
 
 async def test_scrolling_up_lets_go_of_the_end_and_end_takes_hold_again(

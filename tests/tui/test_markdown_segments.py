@@ -110,8 +110,11 @@ def test_a_long_list_is_cut_between_items_and_says_that_it_goes_on() -> None:
     assert [segment.is_continued for segment in segments] == [True, True, False]
 
 
-def test_a_list_that_numbers_every_item_one_is_left_whole() -> None:
-    assert len(cut("1. again\n" * 30, [])) == 1
+@pytest.mark.parametrize(("first", "others"), [(1, 1), (0, 0), (5, 1), (1, 9)])
+def test_a_numbered_list_counts_on_from_its_first_number(first: int, others: int) -> None:
+    segments = cut(f"{first}. item\n" + f"{others}. item\n" * 19, [])
+
+    assert [segment.first_number for segment in segments] == [None, first + 8, first + 16]
 
 
 @pytest.mark.parametrize(("text", "is_code"), [("```py\nx", True), ("text", False), ("- ```\n  x", False)])

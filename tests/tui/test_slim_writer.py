@@ -86,3 +86,57 @@ def test_after_forgetting_everything_is_written(forgets: bool) -> None:
         glass.forget()
 
     assert bool(glass.draw(update(list("abcd")))) is forgets
+
+
+class Letters:
+    """The cells of a text without styles."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def each(self) -> str | None:
+        return self._text if self._text.isascii() else None
+
+    def write(self, start: int, end: int) -> str:
+        return self._text[start:end]
+
+
+def row(text: str) -> dict[int, Row]:
+    return {0: {0: Run(WIDTH, text, Letters(text))}}
+
+
+TEXTS = st.text("ab é", min_size=WIDTH, max_size=WIDTH)
+
+
+@given(st.lists(TEXTS, max_size=10))
+def test_a_row_written_in_parts_is_as_if_it_had_been_written_whole(texts: list[str]) -> None:
+    glass, tube = Glass(), Tube()
+    for text in texts:
+        tube.write(glass.draw(row(text)))
+        assert tube.rows[0] == text
+
+
+def test_of_a_row_that_changed_only_the_part_that_differs_is_written() -> None:
+    glass = Glass()
+    glass.draw(row("one two "))
+
+    assert glass.draw(row("one tom ")) == "\x1b[1;6Hom"
+
+
+def test_where_terminals_differ_in_what_a_cell_is_the_whole_row_is_written() -> None:
+    glass = Glass()
+    glass.draw(row("日 two  "))
+
+    assert glass.draw(row("日 tom  ")) == "\x1b[1;1H日 tom  "
+
+
+def test_a_pane_of_rows_that_look_alike_is_moved_too() -> None:
+    lines = [{0: Run(WIDTH, f"{number % 3} again".ljust(WIDTH))} for number in range(HEIGHT + 2)]
+    glass, tube = Glass(), Tube()
+    tube.write(glass.draw(dict(enumerate(lines[:HEIGHT]))))
+
+    moved = glass.draw(dict(enumerate(lines[2:])))
+    tube.write(moved)
+
+    assert "S\x1b[r" in moved
+    assert tube.rows == [line[0].sequence for line in lines[2:]]

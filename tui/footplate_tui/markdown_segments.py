@@ -28,6 +28,8 @@ class Segment:
     text: str
     is_continued: bool = False
     """The next segment goes on with the same list: no gap between them."""
+    first_number: int | None = None
+    """It goes on with a numbered list: the number of its first item, whatever the text says."""
 
 
 class Segmenter:
@@ -42,6 +44,14 @@ class Segmenter:
         self._in_list = False
         self._item_indent = 0
         self._items = 0
+        self._number: int | None = None
+        """Of the first item of the list in the tail, if it is a numbered one."""
+        self._first_number: int | None = None
+
+    @property
+    def first_number(self) -> int | None:
+        """The number of the tail's first item, where the tail goes on with a numbered list."""
+        return self._first_number
 
     @property
     def tail(self) -> str:
@@ -97,11 +107,13 @@ class Segmenter:
         if fence:
             return self._cut_before_fence(fence, indented=indented)
         if item and self._in_list and len(item["indent"]) <= self._item_indent + 1:
-            finished = self._cut_before_item(item)
+            finished = self._cut_before_item()
         else:
             finished = self._cut() if self._after_blank and not indented else []
         if item and not self._in_list:
             self._in_list, self._items, self._item_indent = True, 1, len(item["indent"])
+            digits = item["marker"][:-1]
+            self._number = int(digits) if digits else None
         if self._in_list:
             self._open_fence_of_item(line)
         return finished
@@ -115,14 +127,15 @@ class Segmenter:
         self._fence_in_list = belongs_to_list
         return finished
 
-    def _cut_before_item(self, item: re.Match[str]) -> list[Segment]:
+    def _cut_before_item(self) -> list[Segment]:
         self._items += 1
-        # "1." before every item counts on from the first: apart, each piece would begin at 1 again.
-        restarts = item["marker"][:-1] in {"0", "1"}
-        if self._items <= ITEMS_PER_SEGMENT or restarts:
+        if self._items <= ITEMS_PER_SEGMENT:
             return []
+        # A list counts on from its first number, whatever stands before the others.
+        goes_on_at = None if self._number is None else self._number + ITEMS_PER_SEGMENT
         finished = self._cut(is_continued=True)
         self._in_list, self._items = True, 1
+        self._number = self._first_number = goes_on_at
         return finished
 
     def _open_fence_of_item(self, line: str) -> None:
@@ -137,10 +150,12 @@ class Segmenter:
 
     def _cut(self, *, is_continued: bool = False) -> list[Segment]:
         text = "".join(self._lines)
+        first_number = self._first_number
         self._in_list, self._items = False, 0
+        self._number = self._first_number = None
         self._after_blank = False
         if not text.strip():
             # Blank lines alone draw nothing; they wait for the segment they open.
             return []
         self._lines = []
-        return [Segment(text, is_continued)]
+        return [Segment(text, is_continued, first_number)]

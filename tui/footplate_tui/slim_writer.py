@@ -1,7 +1,8 @@
 """Sends the terminal only what changed: Textual repaints whole widgets, which is ten times more over SSH.
 
-`Glass` remembers what stands at each place of the screen. Runs that are there already are skipped, and a
-pane that moved up is moved by the terminal itself (its scroll region) instead of being written again.
+`Glass` remembers what stands at each place of the screen. Runs that are there already are skipped, of one
+that changed only the cells between the first and the last that differ are written, and a pane that moved
+up is moved by the terminal itself (its scroll region) instead of being written again.
 
 `install` replaces two private methods of Textual's compositor: `terminal.mend_textual` calls it only for
 versions with which that was tested; with others Textual writes as it always does.
@@ -9,16 +10,41 @@ versions with which that was tested; with others Textual writes as it always doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
     from textual._compositor import ChopsUpdate, LayoutUpdate
+    from textual.app import App
+    from textual.strip import Strip
 
 FEWEST_ROWS_TO_SCROLL = 6
-FEWEST_ROWS_THAT_AGREE = 4
+FEWEST_ROWS_SAVED = 3
+MOVES_TRIED = 3
+FRAMES_IN_FLIGHT = 1
+"""So many pictures may wait to be written before the terminal is called slow."""
+
+
+_PLAIN = re.compile(
+    "[ -~\u00a0-\u00ac\u00ae-\u02ff\u2010-\u2027\u2500-\u259f\u25aa\u2713\u2717\u2023\u25e6]*"
+)
+"""Characters that every terminal shows in one cell each."""
+
+
+class Cells(Protocol):
+    """The cells of a run one by one."""
+
+    def each(self) -> Sequence[object] | None:
+        """Give something for each cell that says all of it; None where terminals differ in what a cell is."""
+        ...
+
+    def write(self, start: int, end: int) -> str:
+        """Give what writes some of them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,6 +53,7 @@ class Run:
 
     width: int
     sequence: str
+    cells: Cells | None = field(default=None, compare=False, repr=False)
 
 
 Row = dict[int, Run]
@@ -66,14 +93,16 @@ class Glass:
             known = self._rows.setdefault(y, {})
             cursor: int | None = None
             for x, run in row.items():
-                if not run.width or known.get(x) == run:
+                before = known.get(x)
+                if not run.width or before == run:
                     continue
                 _put(known, x, run)
-                if cursor != x:
-                    sequences.append(f"\x1b[{y + 1};{x + 1}H")
-                sequences.append(run.sequence)
-                cursor = x + run.width
-                self._width = max(self._width, cursor)
+                self._width = max(self._width, x + run.width)
+                begin, end, sequence = _difference(before, run)
+                if cursor != x + begin:
+                    sequences.append(f"\x1b[{y + 1};{x + begin + 1}H")
+                sequences.append(sequence)
+                cursor = x + end
         return "".join(sequences)
 
     def _after_move(self, move: Move, update: Mapping[int, Row]) -> dict[int, Row] | None:
@@ -93,25 +122,37 @@ class Glass:
             self._rows[y] = self._rows.get(y + move.rows, {}) if y + move.rows <= move.bottom else {}
 
     def _find_move(self, update: Mapping[int, Row]) -> Move | None:
-        """Find by how many rows most of the update stood lower; each row is known by its widest run."""
-        if len(update) < FEWEST_ROWS_TO_SCROLL:
+        """Find by how many rows most of the update stood lower, and between which rows moving it is best."""
+        changed = sum(1 for y, row in update.items() if not _stands(self._rows.get(y, {}), row))
+        if changed < FEWEST_ROWS_TO_SCROLL:
             return None
         stood_at: dict[tuple[int, str], list[int]] = {}
         for y, row in self._rows.items():
             if row and (mark := _mark(row)):
                 stood_at.setdefault(mark, []).append(y)
-        votes: dict[int, list[int]] = {}
+        votes: Counter[int] = Counter()
         for y, row in update.items():
-            places = stood_at.get(mark, []) if (mark := _mark(row)) else []
-            if len(places) == 1 and places[0] > y:
-                votes.setdefault(places[0] - y, []).append(y)
-        if not votes:
-            return None
-        rows, agreeing = max(votes.items(), key=lambda vote: len(vote[1]))
-        unchanged = sum(1 for y, row in update.items() if _stands(self._rows.get(y, {}), row))
-        if len(agreeing) < FEWEST_ROWS_THAT_AGREE or len(agreeing) <= unchanged:
-            return None
-        return Move(min(agreeing), max(agreeing) + rows, rows)
+            mark = _mark(row)
+            votes.update(place - y for place in (stood_at.get(mark, ()) if mark else ()) if place > y)
+        moves = [
+            move for rows, _ in votes.most_common(MOVES_TRIED) if (move := self._best_move(update, rows))
+        ]
+        return max(moves, key=lambda found: found[0])[1] if moves else None
+
+    def _best_move(self, update: Mapping[int, Row], rows: int) -> tuple[int, Move] | None:
+        """Find the stretch of rows in which the move saves most; give how many rows it saves."""
+        best: tuple[int, Move] | None = None
+        saved, top = 0, None
+        for y in sorted(update):
+            row = update[y]
+            saves = _stands(self._rows.get(y + rows, {}), row) - _stands(self._rows.get(y, {}), row)
+            if saved + saves <= 0:
+                saved, top = 0, None
+                continue
+            saved, top = saved + saves, y if top is None else top
+            if saved >= FEWEST_ROWS_SAVED and (best is None or saved > best[0]):
+                best = saved, Move(top, y + rows, rows)
+        return best
 
 
 def install() -> None:
@@ -133,6 +174,14 @@ def install() -> None:
     compositor.LayoutUpdate.render_segments = draw_layout  # type: ignore[assignment]  # the purpose of this module
 
 
+def is_behind(app: App[object]) -> bool:
+    """Whether the terminal has yet to take what was written before: the link is slower than we are."""
+    # Private, and not there in every driver: where it is missing, nothing is known and nothing held back.
+    writer = getattr(getattr(app, "_driver", None), "_writer_thread", None)
+    queue = getattr(writer, "_queue", None)
+    return queue is not None and queue.qsize() > FRAMES_IN_FLIGHT
+
+
 def runs_of_chops(update: ChopsUpdate, console: Console) -> dict[int, Row]:
     """Give the runs of an update of parts of the screen, as Textual itself would write them."""
     rows: dict[int, Row] = {}
@@ -142,7 +191,7 @@ def runs_of_chops(update: ChopsUpdate, console: Console) -> dict[int, Row]:
                 continue
             is_whole = x2 > x >= x1 and end <= x2
             shown = strip if is_whole else strip.crop(0, min(end, x2) - x)
-            rows.setdefault(y, {})[x] = Run(shown.cell_length, shown.render(console))
+            rows.setdefault(y, {})[x] = _run(shown, console)
     return rows
 
 
@@ -152,9 +201,42 @@ def runs_of_layout(update: LayoutUpdate, console: Console) -> dict[int, Row]:
     for y, strips in enumerate(update.strips, update.region.y):
         x = update.region.x
         for strip in strips:
-            rows.setdefault(y, {})[x] = Run(strip.cell_length, strip.render(console))
+            rows.setdefault(y, {})[x] = _run(strip, console)
             x += strip.cell_length
     return rows
+
+
+def _run(strip: Strip, console: Console) -> Run:
+    return Run(strip.cell_length, strip.render(console), _StripCells(strip, console))
+
+
+@dataclass(frozen=True)
+class _StripCells:
+    strip: Strip
+    console: Console
+
+    def each(self) -> Sequence[object] | None:
+        if not all(_PLAIN.fullmatch(segment.text) for segment in self.strip):
+            return None
+        return [(character, segment.style) for segment in self.strip for character in segment.text]
+
+    def write(self, start: int, end: int) -> str:
+        return self.strip.crop(start, end).render(self.console)
+
+
+def _difference(before: Run | None, run: Run) -> tuple[int, int, str]:
+    """Give the first cell to write, the one after the last, and what writes them."""
+    whole = 0, run.width, run.sequence
+    if before is None or before.width != run.width or not (before.cells and run.cells):
+        return whole
+    old, new = before.cells.each(), run.cells.each()
+    if old is None or new is None:
+        return whole
+    differ = [place for place, (was, is_now) in enumerate(zip(old, new, strict=True)) if was != is_now]
+    if not differ:
+        return whole
+    begin, end = differ[0], differ[-1] + 1
+    return begin, end, run.cells.write(begin, end)
 
 
 def _put(row: Row, x: int, run: Run) -> None:
@@ -169,7 +251,7 @@ def _overlapping(row: Row, x: int, run: Run) -> list[int]:
 
 
 def _stands(known: Row, row: Row) -> bool:
-    return all(known.get(x) == run for x, run in row.items())
+    return all(known.get(x) == run for x, run in row.items() if run.width)
 
 
 def _mark(row: Row) -> tuple[int, str] | None:

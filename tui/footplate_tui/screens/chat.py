@@ -36,20 +36,21 @@ from footplate_tui.widgets.answer import Answer, Spoken
 from footplate_tui.widgets.header import Header, answering
 from footplate_tui.widgets.notice import Notice
 from footplate_tui.widgets.prompt import Prompt
+from footplate_tui.widgets.prose import Prose
 from footplate_tui.widgets.question import Question
 from footplate_tui.widgets.status_line import StatusLine
 from footplate_tui.widgets.transcript import Pill, Transcript
 from footplate_tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
-    from textual.widgets import Markdown
-
     from footplate_daemon.wire import Session, SessionWithTurns, Status, Switch, Turn
     from footplate_tui.conversation import Daemon
     from footplate_tui.footplate_app import FootplateApp
 
 ROWS_AT_FIRST = 200
 """About so many rows of the newest turns are mounted; older ones when the user scrolls up to them."""
+ROWS_AT_A_TIME = 80
+"""So many are mounted then: two screens take no longer than a blink."""
 COLUMNS_GUESSED = 80
 DRAFT_SECONDS = 0.3
 """A crash costs at most what was typed in this time."""
@@ -87,6 +88,8 @@ class ChatScreen(Screen[None]):
         self._turns: list[Turn] = []
         self._first_mounted = 0
         """Place in `_turns` of the first turn that is mounted."""
+        self._end_mounted = 0
+        """Place in `_turns` behind the last turn that is mounted."""
         self._waiting: list[Question] = []
         """Questions that are not with the daemon yet, oldest first."""
         self._in_flight: Question | None = None
@@ -312,30 +315,73 @@ class ChatScreen(Screen[None]):
             [child for child in self._transcript.children if child not in self._waiting]
         )
         self._answer = None
-        self._first_mounted = len(self._turns)
-        if not self._turns:
-            if not self._waiting:
-                await self._transcript.mount(Welcome())
-                self._show_speaker()
+        if self._turns:
+            await self._mount_end()
             return
-        widgets = self._earlier_widgets()
+        self._first_mounted = self._end_mounted = 0
+        if not self._waiting:
+            await self._transcript.mount(Welcome())
+            self._show_speaker()
+
+    async def _mount_end(self) -> None:
+        """Mount the newest turns and follow the end; nothing but waiting questions is mounted yet."""
+        self._first_mounted = self._end_mounted = len(self._turns)
+        widgets = self._earlier_widgets(ROWS_AT_FIRST)
         await self._transcript.mount_all(widgets, before=0 if self._transcript.children else None)
         self._answer = next((widget for widget in reversed(widgets) if isinstance(widget, Answer)), None)
+        self._transcript.end_below(is_mounted=True)
         self._transcript.follow()
 
-    def _earlier_widgets(self) -> list[Widget]:
-        """Make the widgets of the next older turns, about a window of them."""
+    def _earlier_widgets(self, rows_wanted: int = ROWS_AT_A_TIME) -> list[Widget]:
+        """Make the widgets of the next older turns, about so many rows of them."""
         rows, first = 0, self._first_mounted
-        while first > 0 and rows < ROWS_AT_FIRST:
+        while first > 0 and rows < rows_wanted:
             first -= 1
             rows += _rows_guessed(self._turns[first])
         turns = self._turns[first : self._first_mounted]
         self._first_mounted = first
-        return [widget for turn in turns for widget in (Question(turn.prompt), Answer.of_turn(turn))]
+        return _widgets(turns)
 
-    async def on_transcript_top_reached(self) -> None:
-        if self._first_mounted > 0:
-            await self._transcript.prepend(self._earlier_widgets())
+    def _later_widgets(self) -> list[Widget]:
+        """Make the widgets of the next newer turns that had been taken down."""
+        rows, end = 0, self._end_mounted
+        while end < len(self._turns) and rows < ROWS_AT_A_TIME:
+            rows += _rows_guessed(self._turns[end])
+            end += 1
+        turns = self._turns[self._end_mounted : end]
+        self._end_mounted = end
+        return _widgets(turns)
+
+    async def on_transcript_top_near(self) -> None:
+        """Mount older turns; newer ones far below the screen are taken down."""
+        if self._first_mounted == 0:
+            self._transcript.nothing_more()
+            return
+        await self._transcript.prepend(self._earlier_widgets())
+        below = self._transcript.rows_below()
+        whole = below[1:] if below and isinstance(below[0], Answer) else below
+        if whole and not (self.is_busy or self._waiting):
+            self._end_mounted -= sum(isinstance(widget, Answer) for widget in whole)
+            self._transcript.end_below(is_mounted=False)
+            await self._transcript.drop(whole)
+
+    async def on_transcript_end_near(self) -> None:
+        """Mount newer turns that had been taken down; older ones far above the screen are taken down."""
+        if self._end_mounted == len(self._turns):
+            self._transcript.nothing_more()
+            return
+        await self._transcript.append(self._later_widgets())
+        self._transcript.end_below(is_mounted=self._end_mounted == len(self._turns))
+        await self._prune()
+
+    async def _go_to_end(self) -> None:
+        """Follow the end, which may have been taken down."""
+        if self._end_mounted < len(self._turns):
+            await self._transcript.remove_children(
+                [child for child in self._transcript.children if child not in self._waiting]
+            )
+            await self._mount_end()
+        self._transcript.follow()
 
     async def on_new_session_wanted(self) -> None:
         if self.is_busy or self._waiting:
@@ -370,6 +416,7 @@ class ChatScreen(Screen[None]):
         self._prompts.append(text)
         self._prompt.remember(self._prompts)
         self._keep_draft()
+        await self._go_to_end()
         await self._transcript.mount(question)
         self._transcript.follow()
         if self._is_resumed and not self.is_busy:
@@ -446,6 +493,7 @@ class ChatScreen(Screen[None]):
             )
         )
         self._turns.append(turn)
+        self._end_mounted = len(self._turns)
         self._answer = answer
         after = next(
             (
@@ -499,8 +547,8 @@ class ChatScreen(Screen[None]):
         above = self._transcript.rows_above()
         whole = above[: len(above) - len(above) % 2]
         if whole:
-            await self._transcript.remove_children(whole)
             self._first_mounted += len(whole) // 2
+            await self._transcript.drop(whole)
 
     async def on_stop_wanted(self) -> None:
         """Esc: the last waiting question comes back first; then the answer is stopped."""
@@ -561,15 +609,15 @@ class ChatScreen(Screen[None]):
         message.stop()
         self._transcript.page(1)
 
-    def on_follow_wanted(self, message: FollowWanted) -> None:
+    async def on_follow_wanted(self, message: FollowWanted) -> None:
         message.stop()
-        self._transcript.follow()
+        await self._go_to_end()
 
     def on_transcript_moved(self) -> None:
         self._pill.show(is_following=self._transcript.is_following, lines_below=self._transcript.lines_below)
 
-    def on_markdown_link_clicked(self, message: Markdown.LinkClicked) -> None:
-        """A link of a model is shown, never opened: it was not the user who wrote it."""
+    def on_prose_link_chosen(self, message: Prose.LinkChosen) -> None:
+        """A link of a model is copied, never opened: it was not the user who wrote it."""
         message.stop()
         self.footplate.copy(message.href)
 
@@ -595,6 +643,10 @@ class ChatScreen(Screen[None]):
             self._draft = draft
             if not self.footplate.remembered.keep_draft(draft):
                 self._say("The draft cannot be kept: the state folder cannot be written.")
+
+
+def _widgets(turns: list[Turn]) -> list[Widget]:
+    return [widget for turn in turns for widget in (Question(turn.prompt), Answer.of_turn(turn))]
 
 
 def _rows_guessed(turn: Turn) -> int:

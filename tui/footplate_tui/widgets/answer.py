@@ -1,7 +1,6 @@
 """One answer: reasoning, text, who wrote it and how fast.
 
-Text streams in by a few draws a second. Finished Markdown segments are mounted once and never touched
-again; the open tail is one plain text, so the cost of a draw does not grow with the answer.
+Text streams in by a few draws a second, fewer where drawing is slow or the terminal does not keep up.
 """
 
 from __future__ import annotations
@@ -14,21 +13,25 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
 
 from footplate_daemon.errors import FootplateError
 from footplate_tui.format import Answered, answer_figures, speaker
 from footplate_tui.harmless import harmless, one_line
-from footplate_tui.markdown_segments import Segment, Segmenter
+from footplate_tui.slim_writer import is_behind
 from footplate_tui.theme import RUNTIMES, runtime_colour
+from footplate_tui.widgets.ground import empty_rows
+from footplate_tui.widgets.prose import Prose
 from footplate_tui.widgets.reasoning import Reasoning
 
 if TYPE_CHECKING:
-    from textual.widgets import Markdown
+    from textual.geometry import Region
+    from textual.strip import Strip
 
     from footplate_daemon.wire import Turn
+
+FINISHED = frozenset({"done", "stopped", "failed"})
 
 DRAW_SECONDS = 1 / 12
 DRAW_SHARE = 0.5
@@ -46,19 +49,15 @@ class Spoken:
 class Answer(Vertical):
     """The answer of one turn, whole or still coming."""
 
-    @dataclass
-    class LinkChosen(Message):
-        """The user chose a link in an answer; nothing was opened."""
-
-        href: str
-
-    def __init__(self, spoken: Spoken) -> None:
-        super().__init__()
+    def __init__(self, spoken: Spoken, prose: Prose | None = None) -> None:
+        super().__init__(classes=f"-{spoken.runtime}" if spoken.runtime in RUNTIMES else None)
         self.text = ""
         """The answer so far, as it came."""
         self._reasoning_text = ""
         self._spoken = spoken
-        self._segmenter = Segmenter()
+        self._prose = prose or Prose()
+        self._label = Static(markup=False, classes="label")
+        self._labelled = Content()
         self._undrawn = ""
         self._undrawn_reasoning = ""
         self._timer: Timer | None = None
@@ -73,29 +72,27 @@ class Answer(Vertical):
     @classmethod
     def of_turn(cls, turn: Turn) -> Answer:
         """Make the answer of a turn that is not being followed (yet)."""
-        answer = cls(Spoken(turn.model, turn.runtime))
+        prose = Prose(harmless(turn.answer), is_whole=turn.state.value in FINISHED)
+        answer = cls(Spoken(turn.model, turn.runtime), prose)
         answer.text = turn.answer
         answer._reasoning_text = turn.reasoning
-        answer._undrawn = turn.answer
         answer._turn = turn
         return answer
 
     def compose(self) -> ComposeResult:
         if self._reasoning_text:
             yield Reasoning(self._reasoning_text)
-        segments = self._segmenter.feed(harmless(self._undrawn))
-        self._undrawn = ""
-        if self._turn and self._turn.state.value in {"done", "stopped", "failed"}:
-            segments += self._segmenter.finish()
-        yield from _markdowns(segments)
-        yield Static(self._tail(), markup=False, classes="tail")
+        yield self._prose
         yield Static(markup=False, classes="error")
-        yield Static(self._label(), markup=False, classes="label")
+        yield self._label
 
     def on_mount(self) -> None:
         self._has_parts = True
-        self._show_tail()
         self._show_end()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Give nothing but ground: the parts paint themselves."""
+        return empty_rows(self, crop)
 
     def grow(self, content: str, reasoning: str) -> None:
         """Take more of the answer; it is drawn soon."""
@@ -106,13 +103,12 @@ class Answer(Vertical):
         if reasoning and self._thinking_since is None:
             self._thinking_since = monotonic()
         if self._timer is None:
-            self._timer = self.set_timer(max(DRAW_SECONDS, self._drawn_in / DRAW_SHARE), self._draw)
+            self._draw_later()
 
     async def show(self, turn: Turn) -> None:
         """Take the turn as the daemon has it: more is added, other text replaces ours."""
         self._turn = turn
         self._spoken = Spoken(turn.model or self._spoken.model, turn.runtime or self._spoken.runtime)
-        is_finished = turn.state.value in {"done", "stopped", "failed"}
         if turn.answer.startswith(self.text) and turn.reasoning.startswith(self._reasoning_text):
             content, reasoning = turn.answer[len(self.text) :], turn.reasoning[len(self._reasoning_text) :]
             if content or reasoning:
@@ -120,21 +116,31 @@ class Answer(Vertical):
         elif not self.text.startswith(turn.answer):
             await self._begin_anew(turn)
         await self._draw()
-        if is_finished:
-            await self._finish()
+        if turn.state.value in FINISHED:
+            self._finish()
         self._show_end()
 
     async def fail(self, error: FootplateError) -> None:
         """End it with an error of which the daemon's turn knows nothing."""
         self._failure = error
         await self._draw()
-        await self._finish()
+        self._finish()
         self._show_end()
 
     def toggle_reasoning(self) -> None:
         """Open or close the reasoning, if there is any."""
         for reasoning in self.query(Reasoning):
             reasoning.toggle()
+
+    def _draw_later(self) -> None:
+        self._timer = self.set_timer(max(DRAW_SECONDS, self._drawn_in / DRAW_SHARE), self._draw_when_taken)
+
+    async def _draw_when_taken(self) -> None:
+        """Draw, unless the terminal still has to take the last picture: then later, and more at once."""
+        if is_behind(self.app):
+            self._draw_later()
+        else:
+            await self._draw()
 
     async def _draw(self) -> None:
         started_at = monotonic()
@@ -151,24 +157,21 @@ class Answer(Vertical):
                     (await self._reasoning()).grow(reasoning)
                 if content:
                     self._stop_thinking()
-                    await self._mount(self._segmenter.feed(content))
-                self._show_tail()
+                    self._prose.grow(content)
                 self._show_end()
         self._drawn_in = monotonic() - started_at
 
-    async def _finish(self) -> None:
-        async with self._drawing:
-            with self.app.batch_update():
-                self._stop_thinking()
-                await self._mount(self._segmenter.finish())
-                self._show_tail()
+    def _finish(self) -> None:
+        with self.app.batch_update():
+            self._stop_thinking()
+            self._prose.finish()
 
     async def _begin_anew(self, turn: Turn) -> None:
         self.text, self._reasoning_text = turn.answer, turn.reasoning
         self._undrawn, self._undrawn_reasoning = turn.answer, turn.reasoning
         async with self._drawing:
-            self._segmenter = Segmenter()
-            await self.query(".segment, Reasoning").remove()
+            self._prose.clear()
+            await self.query(Reasoning).remove()
 
     async def _reasoning(self) -> Reasoning:
         for reasoning in self.query(Reasoning):
@@ -184,23 +187,6 @@ class Answer(Vertical):
             for reasoning in self.query(Reasoning):
                 reasoning.close(seconds)
 
-    async def _mount(self, segments: list[Segment]) -> None:
-        if segments:
-            await self.mount_all(_markdowns(segments), before=self.query_one(".tail"))
-
-    def _tail(self) -> Content:
-        tail = self._segmenter.tail
-        if self._segmenter.tail_is_code:
-            tail = tail.partition("\n")[2]
-        return Content(tail.strip("\n"))
-
-    def _show_tail(self) -> None:
-        tail = self.query_one(".tail", Static)
-        content = self._tail()
-        tail.display = bool(content)
-        tail.set_class(self._segmenter.tail_is_code, "-code")
-        tail.update(content)
-
     def _show_end(self) -> None:
         """Show what stands under the text: the error where there is one, and the label."""
         if not self._has_parts:
@@ -211,11 +197,14 @@ class Answer(Vertical):
         if failure:
             hint = Content.styled(f"\n{harmless(failure.hint)}", "$muted") if failure.hint else Content("")
             error.update(Content.assemble(("✗ ", "$error"), harmless(failure.message), hint))
-        self.query_one(".label", Static).update(self._label())
+        label = self._label_content()
+        if label != self._labelled:
+            self._labelled = label
+            self._label.update(label)
         if self._spoken.runtime in RUNTIMES:
             self.add_class(f"-{self._spoken.runtime}")
 
-    def _label(self) -> Content:
+    def _label_content(self) -> Content:
         who = Content.assemble(
             (
                 speaker(one_line(self._spoken.model or ""), one_line(self._spoken.runtime or "")),
@@ -242,17 +231,3 @@ class Answer(Vertical):
             )
         )
         return f" · {figures}" if figures else ""
-
-
-def _markdowns(segments: list[Segment]) -> list[Markdown]:
-    # Textual's Markdown costs 60 ms to import: not before the first answer is shown.
-    from textual.widgets import Markdown  # noqa: PLC0415
-
-    return [
-        Markdown(
-            segment.text,
-            open_links=False,
-            classes="segment -continued" if segment.is_continued else "segment",
-        )
-        for segment in segments
-    ]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual import events
 from textual.containers import VerticalScroll
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import var
+from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
 from footplate_tui.commands import FollowWanted
 from footplate_tui.format import count
+from footplate_tui.widgets.ground import empty_rows
 
-ROWS_KEPT = 1500
-"""Rows that stay mounted while following; what scrolls out above is loaded again when it is wanted."""
+if TYPE_CHECKING:
+    from textual.layout import DockArrangeResult
+
+ROWS_KEPT = 500
+"""So many rows stay mounted on either side of what is seen; others are mounted again when they are wanted."""
 
 WIDEST_TEXT = 104
 """Longer lines are hard to read; what is wider stays empty."""
@@ -28,8 +35,11 @@ class Transcript(VerticalScroll, can_focus=False):
     lines_below: var[int] = var(0, init=False)
     """Lines that came since the user scrolled away from the end."""
 
-    class TopReached(Message):
-        """The user scrolled to the first row that is mounted."""
+    class TopNear(Message):
+        """The user scrolled up until a screen before the first row that is mounted: more is wanted there."""
+
+    class EndNear(Message):
+        """The user scrolled down until a screen before the last row that is mounted."""
 
     class Moved(Message):
         """The user left the end, came back to it, or more lines came below."""
@@ -37,6 +47,13 @@ class Transcript(VerticalScroll, can_focus=False):
     def __init__(self) -> None:
         super().__init__(classes="-following")
         self._height_when_left = 0
+        self._asked_for_more = False
+        self._held: tuple[Widget, int] | None = None
+        """What the user reads, and on which row it stood."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Give nothing but ground: the turns paint themselves."""
+        return empty_rows(self, crop)
 
     def follow(self) -> None:
         """Go to the end and stay there."""
@@ -57,39 +74,97 @@ class Transcript(VerticalScroll, can_focus=False):
         self.scroll_relative(y=rows, animate=False)
 
     def rows_above(self, kept: int = ROWS_KEPT) -> list[Widget]:
-        """Give the widgets at the top that are not needed to keep so many rows, if following."""
+        """Give the widgets at the top that are not needed to keep so many rows above the last one seen."""
         above: list[Widget] = []
-        height = self.virtual_size.height
-        if not self.is_following:
-            return above
+        left = self.scroll_y + self.size.height
         for child in self.children:
-            height -= child.outer_size.height
-            if height < kept:
+            left -= child.outer_size.height
+            if left < kept:
                 break
             above.append(child)
         return above
 
+    def rows_below(self, kept: int = ROWS_KEPT) -> list[Widget]:
+        """Give the widgets at the bottom that are not needed to keep so many rows below the first seen."""
+        below: list[Widget] = []
+        left = self.virtual_size.height - self.scroll_y
+        for child in reversed(self.children):
+            left -= child.outer_size.height
+            if left < kept:
+                break
+            below.append(child)
+        return below[::-1]
+
     async def prepend(self, widgets: list[Widget]) -> None:
         """Mount widgets at the top; what the user reads stays where it is."""
-        distance_to_end = self.virtual_size.height - self.scroll_y
-        await self.mount_all(widgets, before=0)
+        self._hold_reader()
+        await self.mount_all(widgets, before=0 if self.children else None)
+        self._asked_for_more = False
 
-        def hold() -> None:
-            if not self.is_following:
-                self.scroll_to(
-                    y=self.virtual_size.height - distance_to_end, animate=False, force=True, immediate=True
-                )
+    async def append(self, widgets: list[Widget]) -> None:
+        """Mount widgets at the bottom; what the user reads stays where it is."""
+        self._hold_reader()
+        await self.mount_all(widgets)
+        self._asked_for_more = False
 
-        self.call_after_refresh(hold)
+    async def drop(self, widgets: list[Widget]) -> None:
+        """Take down widgets that are out of sight; what the user reads stays where it is."""
+        self._hold_reader()
+        await self.remove_children(widgets)
+
+    def end_below(self, *, is_mounted: bool) -> None:
+        """Say whether the last widget is the end; only the end can be followed."""
+        self._anchored = is_mounted
+
+    def _hold_reader(self) -> None:
+        """Remember what the user reads: the first widget that is in sight."""
+        self._held = None
+        if not self.is_following:
+            in_sight = (child for child in self.children if child.virtual_region.bottom > self.scroll_y)
+            reader = next(in_sight, None)
+            self._held = (reader, reader.virtual_region.y) if reader else None
+
+    def arrange(self, size: Size, optimal: bool = False) -> DockArrangeResult:
+        """Arrange the turns; where what the user reads moved, scroll along before anything is painted."""
+        arrangement = super().arrange(size, optimal)
+        if self._held and not self.is_following:
+            reader, before = self._held
+            now = next((each.region.y for each in arrangement.placements if each.widget is reader), before)
+            if now != before:
+                self._held = reader, now
+                self.set_reactive(Widget.scroll_y, max(self.scroll_y + now - before, 0))
+                self.set_reactive(Widget.scroll_target_y, self.scroll_y)
+        return arrangement
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         self._look()
-        if new_value <= 0 < old_value and not self.is_following:
-            self.post_message(self.TopReached())
+        if self.is_following or self._asked_for_more:
+            return
+        if new_value < old_value and new_value < self.size.height:
+            self._asked_for_more = True
+            self.post_message(self.TopNear())
+        elif new_value > old_value and new_value > self.max_scroll_y - self.size.height:
+            self._asked_for_more = True
+            self.post_message(self.EndNear())
+
+    def nothing_more(self) -> None:
+        """Say that what was asked for is not there; it is asked for again with the next row scrolled."""
+        self._asked_for_more = False
 
     def on_resize(self, event: events.Resize) -> None:
         self.styles.padding = (0, max(PADDING, event.size.width - WIDEST_TEXT - PADDING), 0, PADDING)
+
+    def _size_updated(
+        self, size: Size, virtual_size: Size, container_size: Size, layout: bool = True
+    ) -> bool:
+        """Take the sizes that were just laid out; Textual would lay out and paint all of it once more."""
+        height = self.virtual_size.height
+        has_width = size.width == self.size.width
+        is_changed = super()._size_updated(size, virtual_size, container_size, layout and not has_width)
+        if has_width and virtual_size.height != height:
+            self.watch_virtual_size(virtual_size)
+        return is_changed
 
     def watch_virtual_size(self, size: Size) -> None:
         if self.is_following:
