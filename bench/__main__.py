@@ -13,10 +13,14 @@ import datetime as dt
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from bench.gateway import table
 
 BENCHES = {
     "ground": (
@@ -24,8 +28,11 @@ BENCHES = {
         "up, terminal, memory, idle CPU, what the gateway adds to a first token",
     ),
     "switching": ("bench.switching", "what a switch costs over its engines; dead engines; adoption"),
+    "gateway": ("bench.gateway", "what the gateway costs, beside nginx and others: time, CPU, memory"),
     "terminal": ("bench.tui.bench_tui", "the terminal program alone: launch, rest, streaming"),
 }
+LAYOUTS: dict[str, Callable[[Any], list[str]]] = {"gateway": table.lines}
+"""How the figures of some benches are laid out as text; others as they are nested."""
 
 
 def main() -> int:
@@ -43,11 +50,13 @@ def main() -> int:
     if arguments.list:
         print("\n".join(f"{name:10} {about}" for name, (_, about) in BENCHES.items()))
         return 0
+    # So that the bench under way can take down what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     found: dict[str, Any] = {"machine": machine()}
     for name in arguments.names or BENCHES:
         found[name] = run(name, options)
         if not arguments.json:
-            print("\n".join([name, *lines(found[name], "  "), ""]), flush=True)
+            print("\n".join([name, *laid_out(name, found[name]), ""]), flush=True)
     if arguments.json:
         print(json.dumps(found, indent=1))
     else:
@@ -58,8 +67,17 @@ def main() -> int:
 def run(name: str, options: list[str]) -> Any:
     """Run one bench in a process of its own; None when it failed."""
     print(f"{name}…", file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, "-m", BENCHES[name][0], *options], stdout=subprocess.PIPE)
-    return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
+    bench = subprocess.Popen([sys.executable, "-m", BENCHES[name][0], *options], stdout=subprocess.PIPE)
+    try:
+        written, _ = bench.communicate()
+    except KeyboardInterrupt:
+        bench.wait()  # it was interrupted too, and takes down what it has started
+        raise
+    except SystemExit:
+        bench.terminate()
+        bench.wait()
+        raise
+    return json.loads(written) if bench.returncode == 0 and written.strip() else None
 
 
 def machine() -> dict[str, Any]:
@@ -71,6 +89,11 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
     }
+
+
+def laid_out(name: str, figures: Any) -> list[str]:
+    """Lay out what a bench found."""
+    return LAYOUTS[name](figures) if name in LAYOUTS and figures is not None else lines(figures, "  ")
 
 
 def lines(figures: Any, indent: str) -> list[str]:

@@ -11,7 +11,8 @@ from footplate_daemon.errors import Conflict, NotFound
 from footplate_daemon.gateway import reading
 from footplate_daemon.gateway.ledger import KEPT_BODY_BYTES, KEPT_WHILE_FAILING, Entry, Ledger
 from footplate_daemon.store.database import Database
-from footplate_daemon.store.exchanges import BODY_LIMIT, Exchange, ExchangeStore, Outcome
+from footplate_daemon.store.exchanges import Exchange, ExchangeStore, Outcome
+from footplate_daemon.store.packing import LIMIT, Packing
 from footplate_daemon.wire import ExchangeFilter
 
 CHAT = "/v1/chat/completions"
@@ -67,7 +68,7 @@ def end(ledger: Ledger, entry: Entry, outcome: Outcome = "done") -> None:
 
 def pass_one(ledger: Ledger, *, request: bytes = b"", answer: Sequence[bytes] = ()) -> Entry:
     entry = begin(ledger, request=request)
-    entry.answer.extend(answer)
+    entry.answer = Packing(answer)
     end(ledger, entry)
     return entry
 
@@ -113,7 +114,7 @@ async def test_one_that_lasts_is_stored_while_it_waits_and_runs_and_when_it_has_
     await ledger.flush()
     assert await stored(store) == [(1, "running")]
 
-    entry.answer.append(b"So.")
+    entry.answer.add(b"So.")
     end(ledger, entry)
     await ledger.flush()
     assert await stored(store) == [(1, "done")]
@@ -277,7 +278,7 @@ async def test_bodies_are_no_longer_kept_as_soon_as_the_configuration_says_so(
 
 
 async def test_an_answer_that_is_too_long_is_not_kept_and_that_is_said(ledger: Ledger) -> None:
-    pass_one(ledger, request=b'{"model": "qa"}', answer=[b"x" * BODY_LIMIT, b"x"])
+    pass_one(ledger, request=b'{"model": "qa"}', answer=[b"x" * LIMIT, b"x"])
     await ledger.flush()
 
     whole = reading.whole(await ledger.get(1))
@@ -285,7 +286,7 @@ async def test_an_answer_that_is_too_long_is_not_kept_and_that_is_said(ledger: L
     assert whole.request is not None
     assert whole.request.value == {"model": "qa"}
     assert whole.answer is not None
-    assert (whole.answer.kept, whole.answer.byte_count) == (False, BODY_LIMIT + 1)
+    assert (whole.answer.kept, whole.answer.byte_count) == (False, LIMIT + 1)
 
 
 async def test_those_in_memory_are_listed_with_the_stored_each_once(ledger: Ledger) -> None:
@@ -323,7 +324,7 @@ async def test_those_under_way_have_their_times_so_far(ledger: Ledger) -> None:
 
 async def test_one_under_way_is_shown_with_what_came_so_far(ledger: Ledger) -> None:
     entry = begin(ledger, request=b"{}")
-    entry.answer.append(b'data: {"choices": [{"delta": {"content": "So"}}]}\n\n')
+    entry.answer.add(b'data: {"choices": [{"delta": {"content": "So"}}]}\n\n')
 
     whole = reading.whole(await ledger.get(1))
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from footplate_daemon.http.listeners import bind_unix
 from footplate_daemon.http.server import Handler, Limits, Server
 
 QUICK = Limits(goodbye_seconds=0.2, linger_seconds=0.5, sweep_seconds=0.05)
@@ -46,11 +45,16 @@ class Client:
 
     @classmethod
     async def connect(cls, address: Path | tuple[str, int]) -> "Client":
-        is_unix = isinstance(address, Path)
-        connected = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET, socket.SOCK_STREAM)
+        family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
+        connected = socket.socket(family, socket.SOCK_STREAM)
         connected.setblocking(False)
         client = cls(connected)
-        await client._loop.sock_connect(connected, str(address) if is_unix else address)
+        place = str(address) if isinstance(address, Path) else address
+        try:
+            await client._loop.sock_connect(connected, place)
+        except OSError:
+            connected.close()
+            raise
         return client
 
     async def send(self, data: bytes) -> None:
@@ -189,7 +193,7 @@ class Served:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what nobody announces; the test's own time limit ends it."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - nobody sets an event
         await asyncio.sleep(0.002)
 
 
@@ -201,7 +205,10 @@ async def serving(
     before = asyncio.all_tasks()
     folder = Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
     server = Server(replace(limits, **changed))
-    running = asyncio.get_running_loop().create_task(server.serve(bind_unix(folder / "s"), handler))
+    local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    local.bind(str(folder / "s"))
+    local.listen()
+    running = asyncio.get_running_loop().create_task(server.serve(local, handler))
     listener = socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
     await server.listen(listener, handler, tls)
@@ -211,10 +218,11 @@ async def serving(
             yield served
             served.close_clients()
             server.stop()
-            await running
+            await served.running
     finally:
         served.close_clients()
         running.cancel()
+        await asyncio.wait([running])
         shutil.rmtree(folder)
     await until(lambda: not server.connections)
     assert asyncio.all_tasks() - before == set()

@@ -60,8 +60,10 @@ async def echo(request: Request) -> None:
 def requests(draw: st.DrawFn) -> bytes:
     """One valid request after which another one may come."""
     method = draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS"]))
-    path = draw(st.sampled_from(["/", "/stream", "/a%20b?c=d", "http://host:80/stream?x"]))
     version, keep = draw(st.sampled_from([("1.1", ""), ("1.0", "Connection: keep-alive\r\n")]))
+    path = draw(st.sampled_from(["/", "/a%20b?c=d", "http://host:80/", "/stream", "http://host:80/stream?x"]))
+    if version == "1.0":
+        path = path.replace("stream", "whole")  # the end of a stream is the end of the connection
     names = draw(st.lists(st.from_regex(r"X-[A-Za-z0-9]{1,20}", fullmatch=True), max_size=5))
     head = f"{method} {path} HTTP/{version}\r\nHost: x\r\n{keep}" + "".join(
         f"{name}: {'v' * len(name)}\r\n" for name in names
@@ -174,7 +176,6 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n"
         (b"GET / HTTP/1.1\r\n: b\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\n\r\n", 400),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-        (b"GET  / HTTP/1.1\r\n\r\n", 400),
         (b"get / HTTP/1.1\r\n\r\n", 400),
         (b"GET nowhere HTTP/1.1\r\n\r\n", 400),
         (b"GET http:// HTTP/1.1\r\n\r\n", 400),
@@ -193,8 +194,8 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n"
         (CHUNKED + b"\r\n-1\r\n", 400),
         (CHUNKED + b"\r\n" + b"f" * 20 + b"\r\n", 400),
         (CHUNKED + b"\r\n3\r\nabcd\r\n0\r\n\r\n", 400),
-        (CHUNKED + b"\r\n3;" + b"x" * 100_000, 431),
-        (CHUNKED + b"\r\n0\r\nx-trailer: " + b"x" * 100_000, 431),
+        (CHUNKED + b"\r\n3;" + b"x" * 1_000_000, 431),
+        (CHUNKED + b"\r\n0\r\nx-trailer: " + b"x" * 1_000_000, 431),
         (b"GET /" + b"x" * 100_000, 431),
         (b"GET / HTTP/1.1\r\nA: " + b"x" * 100_000, 431),
         (b"GET / HTTP/1.1\r\nA: " + b"x" * 66_000 + b"\r\n\r\n", 431),
@@ -266,7 +267,7 @@ class Gate:
 
 
 async def test_what_is_sent_ahead_is_held_within_bounds_and_answered_in_order() -> None:
-    gate, count = Gate(), 100_000
+    gate, count = Gate(), 40_000
     async with serving(gate) as served:
         client = await served.client()
         ahead = b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(count))
@@ -349,7 +350,7 @@ async def test_http_1_0_gets_the_end_of_the_connection_as_the_end_of_the_answer(
     async with serving(echo) as served:
         client = await served.client()
 
-        (answer,) = (await client.ask(b"GET %b HTTP/1.0\r\n\r\n" % path),)
+        answer = await client.ask(b"GET %b HTTP/1.0\r\n\r\n" % path)
         rest = await client.rest()
 
         assert answer.headers["connection"] == "close"
@@ -460,7 +461,8 @@ async def test_a_request_that_does_not_come_is_answered_408(sent: bytes, status:
 async def test_a_head_that_drips_does_not_gain_time() -> None:
     async with serving(echo, request_seconds=0.2) as served:
         client = await served.client()
-        answering = asyncio.ensure_future(client.ask(b"GET / HTTP/1.1\r\n"))
+        await client.send(b"GET / HTTP/1.1\r\n")
+        answering = asyncio.ensure_future(client.answer())
 
         while not answering.done():
             await client.send_in_pieces([b"a: b\r\n"])
@@ -912,17 +914,17 @@ async def test_answers_are_dated() -> None:
 
 async def test_one_connection_too_many_is_told_so() -> None:
     async with serving(echo, connections=2) as served:
-        first, second = await served.client(), await served.client()
-        assert [(await each.ask(GET)).status for each in (first, second)] == [200, 200]
+        first, second, own = [await served.client(kind) for kind in ("tcp", "tcp", "unix")]
+        assert [(await each.ask(GET)).status for each in (first, second, own)] == [200, 200, 200]
 
-        third = await served.client()
+        third = await served.client("tcp")
         answer = await third.answer()
 
         assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "busy", "1")
         assert await third.rest() == b""
         third.close()
         first.close()
-        await until(lambda: len(served.server.connections) == 1)
+        await until(lambda: len(served.server.connections) == 2)
         await served.has_room()
 
 

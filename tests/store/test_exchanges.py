@@ -6,7 +6,6 @@ import pytest
 from footplate_daemon.errors import FootplateError, NotFound
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.exchanges import (
-    BODY_LIMIT,
     ROW_BYTES,
     Body,
     Exchange,
@@ -14,6 +13,7 @@ from footplate_daemon.store.exchanges import (
     admits,
     storable,
 )
+from footplate_daemon.store.packing import LIMIT, Packing
 from footplate_daemon.wire import ExchangeFilter
 
 CHAT = "/v1/chat/completions"
@@ -83,7 +83,7 @@ async def test_one_that_is_not_there_is_not_found(store: ExchangeStore) -> None:
 async def test_groups_of_any_size_are_stored(store: ExchangeStore, count: int) -> None:
     await store.add_many(
         [_done(number) for number in range(1, count + 1)],
-        [Body.of(number, b"Why?", b"So.") for number in range(1, count + 1)],
+        [Body.of(number, b"Why?", Packing([b"So."])) for number in range(1, count + 1)],
     )
 
     assert await _ids(store, limit=10_000) == list(range(count, 0, -1))
@@ -93,8 +93,8 @@ async def test_groups_of_any_size_are_stored(store: ExchangeStore, count: int) -
 
 
 async def test_an_exchange_that_ran_is_replaced_by_its_end(store: ExchangeStore) -> None:
-    await store.add_many([_running(2, "r2")], [Body.of(2, b"Why?", b"")])
-    await store.add_many([WHOLE], [Body.of(2, b"Why?", b"So.")])
+    await store.add_many([_running(2, "r2")], [Body.of(2, b"Why?", Packing([b""]))])
+    await store.add_many([WHOLE], [Body.of(2, b"Why?", Packing([b"So."]))])
 
     assert await store.list() == [WHOLE]
     body = await store.body(2)
@@ -217,7 +217,7 @@ async def test_what_is_too_old_goes_in_small_pieces_and_no_id_is_given_out_again
     store: ExchangeStore,
 ) -> None:
     await store.add_many(
-        [_done(number, float(number)) for number in range(1, 1202)], [Body.of(1, b"?", b"!")]
+        [_done(number, float(number)) for number in range(1, 1202)], [Body.of(1, b"?", Packing([b"!"]))]
     )
 
     assert await _prune(store, before=1200.0) == 3
@@ -254,17 +254,17 @@ async def test_the_size_counts_each_body_once_however_often_it_is_replaced(store
 
 
 async def test_nothing_is_pruned_that_is_young_and_small(store: ExchangeStore) -> None:
-    await store.add_many([_done(1, 100.0)], [Body.of(1, b"Why?", b"So.")])
+    await store.add_many([_done(1, 100.0)], [Body.of(1, b"Why?", Packing([b"So."]))])
 
     assert await _prune(store, before=100.0) == 0
     assert await store.body(1) is not None
 
 
 async def test_a_body_that_is_too_long_is_not_kept_and_the_other_is() -> None:
-    body = Body.of(1, b"Why?", b"x" * (BODY_LIMIT + 1))
+    body = Body.of(1, b"Why?", Packing([b"x" * (LIMIT + 1)]))
 
     assert body.read() == (b"Why?", None)
-    assert body.answer_bytes == BODY_LIMIT + 1
+    assert body.answer_bytes == LIMIT + 1
 
 
 async def test_exchanges_of_an_older_footplate_are_taken_over(path: Path) -> None:

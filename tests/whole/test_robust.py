@@ -135,7 +135,7 @@ async def test_a_plan_shows_no_secret(footplate: Whole) -> None:
 
 
 async def test_control_has_a_limit_for_bodies_too(footplate: Whole) -> None:
-    big = await footplate.http.post("/api/v1/sessions", content=b'{"title": "' + b"x" * 40_000_000 + b'"}')
+    big = await footplate.http.post("/api/v1/sessions", content=b'{"title": "' + b"x" * 140_000_000 + b'"}')
     long = await footplate.http.post("/api/v1/sessions", json={"title": "x" * 300})
 
     assert (big.status_code, error_of(big)["code"]) == (413, "too_large")

@@ -17,8 +17,6 @@ from footplate_daemon.runtimes.base import Call
 from footplate_daemon.switching.leases import Lease
 
 ERROR_BODY_LIMIT = 1024 * 1024
-KEPT_LIMIT = 4 * 1024 * 1024
-"""Bytes of a streamed answer that are kept for the ledger."""
 _ERROR_EVENT = b'data: {"error"'
 
 
@@ -77,7 +75,6 @@ class Answering:
         self.gaps = array("f")
         """Seconds between the chunks that held something."""
         self._keep = keep
-        self._kept_bytes = 0
         self._whole: Told = NOTHING
 
     @property
@@ -190,9 +187,6 @@ class Answering:
             self.last_at = now
         if self._keep is not None:
             self._keep(chunk)
-            self._kept_bytes += len(chunk)
-            if self._kept_bytes > KEPT_LIMIT:
-                self._keep = None
         return chunk
 
     def _reshaped(self, event: bytes) -> bytes:

@@ -100,7 +100,7 @@ class Gateway:
         hand = _Hand(asyncio.current_task())
         entry = self._enter(ask, hand)
         exchange = entry.exchange
-        keep = entry.answer.append if entry.request else None
+        keep = entry.answer.add if entry.request else None
         answering: Answering | None = None
         outcome: Outcome = "failed"
         try:

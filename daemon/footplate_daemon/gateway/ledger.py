@@ -10,6 +10,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from operator import attrgetter
@@ -17,11 +18,14 @@ from operator import attrgetter
 from footplate_daemon import settings
 from footplate_daemon.errors import Busy, Conflict, FootplateError, Unavailable
 from footplate_daemon.store.exchanges import Body, Exchange, ExchangeStore, Outcome, admits, storable
+from footplate_daemon.store.packing import Packing
 from footplate_daemon.wire import ExchangeFilter
 
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.5
+FLUSH_COUNT = 500
+"""So many that have ended are stored at once: they take memory."""
 FOLLOW_SECONDS = 0.25
 """Followers hear of what has begun and what has ended at most so often."""
 PRUNE_SECONDS = 3600.0
@@ -47,8 +51,8 @@ class Entry:
     """Ends the exchange, as if its client had left."""
     request: bytes = b""
     """The body of the request, as it was sent."""
-    answer: list[bytes] = field(default_factory=list)
-    """The body of the answer, as it was sent so far."""
+    answer: Packing = field(default_factory=Packing)
+    """The body of the answer, as far as it was sent."""
     gaps: "array[float] | None" = None
     """Seconds between the chunks of a stream that held something."""
 
@@ -80,6 +84,7 @@ class Ledger:
         self._next_id = 1
         self._next_id_at_flush = 1
         self._flushing = asyncio.Lock()
+        self._many_ended = asyncio.Event()
 
     @property
     def under_way(self) -> int:
@@ -108,6 +113,8 @@ class Ledger:
         """Have an exchange that has ended stored soon."""
         del self._under_way[entry.exchange.id]
         self._ended.append(entry)
+        if len(self._ended) == FLUSH_COUNT:
+            self._many_ended.set()
 
     async def run(self) -> None:
         """Store what is entered, and prune, until cancelled; then store the rest."""
@@ -202,7 +209,10 @@ class Ledger:
 
     async def _keep_flushing(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._many_ended.wait()
+            self._many_ended.clear()
             await self.flush()
 
     async def _keep_pruning(self) -> None:
@@ -293,19 +303,18 @@ class Ledger:
             self._told.popleft()
         size = bodies_lost = 0
         for entry in reversed(self._told):
-            size += len(entry.request) + sum(map(len, entry.answer))
+            size += len(entry.request) + entry.answer.memory_bytes
             if entry.request and size > KEPT_BODY_BYTES:
-                entry.request, entry.answer = b"", []
+                entry.request, entry.answer = b"", Packing()
                 bodies_lost += 1
         if lost or bodies_lost:
             logger.error("exchanges are lost", extra={"count": lost, "bodies": bodies_lost})
 
 
 async def _body(entry: Entry, *, answer: bool = True) -> Body:
-    """Compress what was sent, with or without the answer: a large one in a thread."""
-    answered = b"".join(entry.answer) if answer else b""
-    size = len(entry.request) + len(answered)
-    if size <= COMPRESSED_HERE:
+    """Pack what was sent, with or without the answer: a large request in a thread."""
+    answered = entry.answer if answer else Packing()
+    if len(entry.request) <= COMPRESSED_HERE:
         return Body.of(entry.exchange.id, entry.request, answered)
     return await asyncio.to_thread(Body.of, entry.exchange.id, entry.request, answered)
 

@@ -236,14 +236,14 @@ def _usage(value: Any) -> Usage | None:
     usage = _field(value, "usage") or _field(value, "response", "usage") or _field(value, "message", "usage")
     if not isinstance(usage, dict):
         return None
-    asked = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    said = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    cached = _field(asked, "cached_tokens")
+    get = usage.get
+    asked = get("prompt_tokens_details") or get("input_tokens_details")
+    said = get("completion_tokens_details") or get("output_tokens_details")
     return Usage(
-        _count(usage.get("prompt_tokens"), usage.get("input_tokens")),
-        _count(usage.get("completion_tokens"), usage.get("output_tokens")),
-        _count(_field(said, "reasoning_tokens")),
-        _count(cached, usage.get("cache_read_input_tokens")),
+        _count(get("prompt_tokens"), get("input_tokens")),
+        _count(get("completion_tokens"), get("output_tokens")),
+        _count(_field(said, "reasoning_tokens")) if said else None,
+        _count(_field(asked, "cached_tokens")) if asked else _count(get("cache_read_input_tokens")),
     )
 
 
@@ -266,9 +266,12 @@ def _merged(first: Usage | None, last: Usage | None) -> Usage | None:
 
 
 def _finish_reason(value: Any) -> str | None:
-    reasons = [_field(choice, "finish_reason") for choice in _choices(value)]
-    reasons += [_field(value, "delta", "stop_reason"), _field(value, "stop_reason")]
-    return next((reason for reason in reasons if isinstance(reason, str) and reason), None)
+    for choice in _choices(value):
+        reason = _field(choice, "finish_reason")
+        if isinstance(reason, str) and reason:
+            return reason
+    reason = _field(value, "stop_reason") or _field(value, "delta", "stop_reason")
+    return reason if isinstance(reason, str) else None
 
 
 def _error(value: Any) -> str | None:

@@ -212,8 +212,9 @@ class Response:
         """
         answer = self._answer
         if answer.buffered_bytes:
-            sink(answer.take())
+            first = answer.take()
             self._connection.read_on(answer)
+            sink(first)  # which may pause
         answer.sink = sink
         while not answer.has_ended:
             try:

@@ -1,7 +1,7 @@
 """What both faces share: errors in their one shape."""
 
 from footplate_daemon import errors
-from footplate_daemon.errors import FootplateError
+from footplate_daemon.errors import FootplateError, Unauthorized
 from footplate_daemon.gateway.bodies import dump
 
 Headers = list[tuple[bytes, bytes]]
@@ -11,7 +11,8 @@ JSON = (b"content-type", b"application/json")
 
 def error_answer(error: FootplateError) -> tuple[Headers, bytes]:
     """Give the headers and the body that tell an error."""
-    return [JSON, *retry_headers(error)], dump(errors.to_json(error))
+    wanted = [(b"www-authenticate", b"Bearer")] if isinstance(error, Unauthorized) else []
+    return [JSON, *wanted, *retry_headers(error)], dump(errors.to_json(error))
 
 
 def retry_headers(error: FootplateError) -> Headers:

@@ -131,11 +131,11 @@ class OpenAIFace:
         except ClientLeft:
             raise
         except FootplateError as error:
-            if reply.ask is None and request.path in PASSED_THROUGH and reply.client is not None:
+            reply.fail(error)
+            if reply.ask is None and request.method == "POST" and reply.client is not None:
                 self._gateway.note_refused(
                     request.path, reply.request_id, reply.client, reply.session_id, error
                 )
-            reply.fail(error)
         except asyncio.CancelledError:
             if request.is_gone or not request.is_stopping:
                 raise

@@ -37,8 +37,8 @@ HIGH_WATER = 256 * 1024
 """Bytes of a body that nobody has taken yet, above which we stop reading."""
 HELD_LIMIT = 64 * 1024
 """Bytes that a client may send ahead while its last request is being answered."""
-PROBE_SECONDS = 0.05
-"""How long after a probe we look whether somebody was there; once more with every sweep."""
+PROBE_SECONDS = (0.002, 0.02, 0.1)
+"""How long after a probe we look whether somebody was there; after that with every sweep."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -51,7 +51,10 @@ class Limits:
     """To send a head; and to send the next piece of a body."""
     idle_seconds: float = 75.0
     """Between two requests."""
+    stalled_seconds: float = 600.0
+    """To read on, where there is more to read than the buffers hold: an engine waits for it."""
     connections: int = 4096
+    """Over TCP; the Unix socket is the owner's own."""
     linger_seconds: float = 2.0
     """How long we wait for more of what a client sends that was refused: else it might not see the answer."""
     linger_total_seconds: float = 30.0
@@ -396,6 +399,7 @@ class Server:
         self.limits = limits or Limits()
         """Replaced as a whole when the configuration changes."""
         self.connections: set[_Connection] = set()
+        self._tcp_count = 0
         self.is_stopping = False
         self._stopping = asyncio.Event()
         self._tasks: asyncio.TaskGroup
@@ -421,11 +425,12 @@ class Server:
     ) -> asyncio.Server:
         """Accept connections on one more bound socket; close what is given to accept no more."""
         loop = asyncio.get_running_loop()
+        is_tcp = listener.family.name != "AF_UNIX"
 
         def connected() -> _Connection:
-            return _Connection(self, handler, loop)
+            return _Connection(self, handler, loop, is_tcp=is_tcp)
 
-        if listener.family.name == "AF_UNIX":
+        if not is_tcp:
             listening = await loop.create_unix_server(connected, sock=listener, backlog=BACKLOG)
         else:
             seconds = None if tls is None else self.limits.request_seconds
@@ -447,11 +452,13 @@ class Server:
     def remember(self, connection: "_Connection") -> bool:
         """Count a connection; say whether that is one too many."""
         self.connections.add(connection)
-        return len(self.connections) > self.limits.connections
+        self._tcp_count += connection.is_tcp
+        return connection.is_tcp and self._tcp_count > self.limits.connections
 
     def forget(self, connection: "_Connection") -> None:
         """Drop a connection that has ended."""
         self.connections.discard(connection)
+        self._tcp_count -= connection.is_tcp
         if not self.connections:
             self._all_left.set()
 
@@ -508,7 +515,10 @@ class _Connection(asyncio.Protocol):
     hear why nobody listens, `abort` at once.
     """
 
-    def __init__(self, server: Server, handler: Handler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: Server, handler: Handler, loop: asyncio.AbstractEventLoop, *, is_tcp: bool
+    ) -> None:
+        self.is_tcp = is_tcp
         self._server = server
         self._handler = handler
         self._loop = loop
@@ -535,6 +545,7 @@ class _Connection(asyncio.Protocol):
         """When it is enough of what is read and dropped."""
         self._deadline: float | None = loop.time() + server.limits.idle_seconds
         self._peer: Peer | None = None
+        self._stalled_at = 0.0
         self.is_paused = False
         """Whether the client reads more slowly than it is written to."""
 
@@ -583,7 +594,8 @@ class _Connection(asyncio.Protocol):
             return False
         if not self._requests[0].is_gone:
             self._requests[0].ask_client()
-            self._loop.call_later(PROBE_SECONDS, self._look_for_client)
+            for seconds in PROBE_SECONDS:
+                self._loop.call_later(seconds, self._look_for_client)
         return self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -595,6 +607,7 @@ class _Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.is_paused = True
+        self._stalled_at = self._loop.time() + self._server.limits.stalled_seconds
         if self._requests:
             self._requests[0].pause()
 
@@ -704,6 +717,8 @@ class _Connection(asyncio.Protocol):
         """End the connection if its client keeps us waiting, or is gone."""
         if self._is_half_closed:
             self._look_for_client()
+        if self.is_paused and now >= self._stalled_at:
+            self.abort()
         if self._deadline is None or now < self._deadline:
             return
         if self._is_deaf:

@@ -2,7 +2,6 @@
 
 import math
 import sqlite3
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -12,12 +11,11 @@ from typing import Any, NamedTuple
 
 from footplate_daemon.errors import NotFound
 from footplate_daemon.store.database import Database
+from footplate_daemon.store.packing import Packing, packed, unpacked
 from footplate_daemon.wire import ExchangeFilter, ExchangeOutcome
 
 Outcome = ExchangeOutcome
 
-BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes of a request or an answer; what is longer is not kept."""
 ROW_BYTES = 350
 """What a row takes in the file with its indexes, about."""
 PRUNED_ROWS = 500
@@ -75,20 +73,20 @@ class Body(NamedTuple):
 
     exchange_id: int
     request: bytes | None
-    """None where it is longer than `BODY_LIMIT`."""
+    """None where it is longer than `packing.LIMIT`."""
     answer: bytes | None
     request_bytes: int
     """As it was sent."""
     answer_bytes: int
 
     @classmethod
-    def of(cls, exchange_id: int, request: bytes, answer: bytes) -> "Body":
-        """Compress what was sent."""
-        return cls(exchange_id, _packed(request), _packed(answer), len(request), len(answer))
+    def of(cls, exchange_id: int, request: bytes, answer: Packing) -> "Body":
+        """Pack what was sent."""
+        return cls(exchange_id, packed(request), answer.packed(), len(request), answer.byte_count)
 
     def read(self) -> tuple[bytes | None, bytes | None]:
         """Give request and answer as they were sent; None for what was too long."""
-        return _unpacked(self.request), _unpacked(self.answer)
+        return unpacked(self.request), unpacked(self.answer)
 
 
 class ExchangeStore:
@@ -345,11 +343,3 @@ def _first_of(found: Iterable[Sequence[int]], enough: int) -> list[int]:
         if size >= enough:
             break
     return ids
-
-
-def _packed(body: bytes) -> bytes | None:
-    return zlib.compress(body, 1) if len(body) <= BODY_LIMIT else None
-
-
-def _unpacked(body: bytes | None) -> bytes | None:
-    return zlib.decompress(body) if body is not None else None
