@@ -205,7 +205,7 @@ def test_a_line_that_is_not_ours_is_shown_as_it_is() -> None:
     assert access_log.render("[1, 2]") == "[1, 2]"
 
 
-@pytest.mark.parametrize(("option", "begins"), [((), "20"), (("--json",), '{"time": ')])
+@pytest.mark.parametrize(("option", "begins"), [((), "20"), (("--json",), '{"time":')])
 def test_the_command_line_shows_it(tmp_path: Path, option: tuple[str, ...], begins: str) -> None:
     paths = paths_in(tmp_path)
     paths.logs_dir.mkdir(parents=True)

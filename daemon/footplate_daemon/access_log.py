@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
+import orjson
+
 from footplate_daemon.settings import MASK, Paths
 from footplate_daemon.wire import KEY_START
 
@@ -144,7 +146,7 @@ def _line(record: AccessRecord) -> bytes:
         "client": record.client,
         "peer": record.peer,
         "method": record.method[:LONGEST_TEXT],
-        "path": _masked(record.target)[:LONGEST_TEXT],
+        "path": (_masked(record.target) if "?" in record.target else record.target)[:LONGEST_TEXT],
         "status": record.status,
         "seconds": round(record.seconds, 6),
         "bytes_in": record.bytes_in,
@@ -154,7 +156,11 @@ def _line(record: AccessRecord) -> bytes:
         "variant": record.variant,
         "outcome": record.outcome,
     }
-    return json.dumps({name: value for name, value in entry.items() if value is not None}).encode() + b"\n"
+    said = {name: value for name, value in entry.items() if value is not None}
+    try:
+        return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # half a character
+        return json.dumps(said).encode() + b"\n"
 
 
 def _masked(target: str) -> str:

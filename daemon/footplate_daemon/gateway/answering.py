@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from footplate_daemon.bodies import dump
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid
-from footplate_daemon.gateway.bodies import dump
 from footplate_daemon.gateway.engine_errors import reshape
 from footplate_daemon.gateway.sse import NOTHING, StreamWatch, Told, Usage, error_of, told_by
 from footplate_daemon.gateway.upstream import Response

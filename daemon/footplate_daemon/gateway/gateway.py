@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from footplate_daemon.bodies import dump
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
 from footplate_daemon.errors import FootplateError, Invalid, NotFound, Unavailable
 from footplate_daemon.gateway.answering import Answering, Ask
-from footplate_daemon.gateway.bodies import dump
 from footplate_daemon.gateway.ledger import Entry, Ledger
 from footplate_daemon.gateway.upstream import Broken, Upstream
 from footplate_daemon.runtimes import parameters

@@ -6,10 +6,10 @@ The replay is a request like any other: it may start a switch, waits in the queu
 from typing import Any
 
 from footplate_daemon import wire
+from footplate_daemon.bodies import dump, parse_object
 from footplate_daemon.errors import Conflict
 from footplate_daemon.gateway import reading
 from footplate_daemon.gateway.answering import Ask
-from footplate_daemon.gateway.bodies import dump, parse_object
 from footplate_daemon.gateway.gateway import Gateway
 from footplate_daemon.gateway.ledger import CHAT_PATHS, Ledger, Record
 from footplate_daemon.store.exchanges import Exchange

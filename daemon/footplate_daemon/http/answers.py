@@ -1,8 +1,8 @@
 """What both faces share: errors in their one shape."""
 
 from footplate_daemon import errors
+from footplate_daemon.bodies import dump
 from footplate_daemon.errors import FootplateError, Unauthorized
-from footplate_daemon.gateway.bodies import dump
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from footplate_daemon import errors
 from footplate_daemon.access_log import AccessLog, AccessRecord
+from footplate_daemon.bodies import dump, parse_object
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound, Unavailable
 from footplate_daemon.gateway.answering import Answering, Ask
-from footplate_daemon.gateway.bodies import dump, parse_object
 from footplate_daemon.gateway.gateway import Gateway
 from footplate_daemon.gateway.keys import KeyRing, presented
 from footplate_daemon.http.answers import JSON, Headers, error_answer
