@@ -12,6 +12,7 @@ from footplate_daemon import settings
 from footplate_daemon.catalog import Catalog
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid
 from footplate_daemon.gateway.answering import Answering, Ask
+from footplate_daemon.gateway.sse import Usage
 from footplate_daemon.gateway.upstream import Upstream
 from footplate_daemon.runtimes.base import Call, Translated
 from footplate_daemon.switching.leases import Lease
@@ -19,7 +20,7 @@ from footplate_daemon.switching.probe import Address
 
 
 @asynccontextmanager
-async def answering(said: object) -> AsyncIterator[Answering]:
+async def answering(said: object, *, hides_usage: bool = False) -> AsyncIterator[Answering]:
     """Ask an engine that answers 200 with this."""
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
 
@@ -39,7 +40,8 @@ async def answering(said: object) -> AsyncIterator[Answering]:
             listed.variants["llamacpp/guide"], Address(port), 1, None, {}, 0.0, 0.0, None, lambda: None
         )
         async with await upstream.request("POST", "/", (), b"") as response:
-            yield Answering(Ask("/", {}), lease, response, Call("/", {}, Translated({})), 0.0)
+            call = Call("/", {}, Translated({}))
+            yield Answering(Ask("/", {}), lease, response, call, 0.0, hides_usage=hides_usage)
         await upstream.close()
 
 
@@ -84,3 +86,16 @@ async def test_an_error_in_a_stream_has_the_one_shape(error: str) -> None:
     assert shaped.keys() == {"message", "type", "code", "param", "hint"}
     assert shaped["hint"] == "Try again in a moment."
     assert "currently busy" in (exchange.error or "")
+
+
+async def test_tokens_that_only_the_ledger_asked_for_do_not_reach_the_client() -> None:
+    first = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
+    last = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+
+    async with answering(first + last + usage + b"data: [DONE]\n\n", hides_usage=True) as exchange:
+        chunks: list[bytes] = []
+        await exchange.relay(chunks.append)
+
+    assert b"".join(chunks) == first + last + b"data: [DONE]\n\n"
+    assert exchange.usage == Usage(3, 1)

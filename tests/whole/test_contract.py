@@ -373,10 +373,11 @@ async def test_tokens_are_counted(footplate: Whole, subject: Subject) -> None:
 async def test_who_hangs_up_frees_the_engine(footplate: Whole, subject: Subject) -> None:
     body = body_of(subject, QUESTION, stream=True, **KEEP_TALKING) | {"model": subject.talker}
 
+    busy = asyncio.ensure_future(footplate.until(lambda status: leases(status, subject.talker) == 1))
     async with footplate.http.stream("POST", "/v1/chat/completions", json=body) as response:
         assert response.status_code == 200
         await anext(response.aiter_text())
-        await footplate.until(lambda status: leases(status, subject.talker) == 1)
+        await busy
 
     await footplate.until(lambda status: is_quiet(status, subject.talker))
     answer = await whole(footplate, subject, QUESTION)

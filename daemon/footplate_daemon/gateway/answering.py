@@ -10,7 +10,7 @@ from footplate_daemon.bodies import dump
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid
 from footplate_daemon.gateway.engine_errors import reshape
-from footplate_daemon.gateway.sse import NOTHING, StreamWatch, Told, Usage, error_of, told_by
+from footplate_daemon.gateway.sse import NOTHING, StreamWatch, Told, Usage, error_of, told_by, without_usage
 from footplate_daemon.gateway.upstream import Response
 from footplate_daemon.ids import new_request_id
 from footplate_daemon.runtimes.base import Call
@@ -60,6 +60,8 @@ class Answering:
         call: Call,
         asked_at: float,
         keep: Callable[[bytes], None] | None = None,
+        *,
+        hides_usage: bool = False,
     ) -> None:
         self.ask = ask
         self.lease = lease
@@ -75,6 +77,8 @@ class Answering:
         self.gaps = array("f")
         """Seconds between the chunks that held something."""
         self._keep = keep
+        self._hides_usage = hides_usage
+        """The tokens were asked for by us, and are none of the client's business."""
         self._whole: Told = NOTHING
 
     @property
@@ -92,7 +96,9 @@ class Answering:
         def pass_on(data: bytes) -> None:
             chunk = data if translation is None else translation.feed(data)
             if chunk:
-                sink(look(chunk))
+                shown = look(chunk)
+                if shown:
+                    sink(shown)
 
         await self.response.relay(pass_on)
         rest = translation.end() if translation is not None else b""
@@ -177,6 +183,8 @@ class Answering:
             if _ERROR_EVENT in chunk:
                 chunk = b"\n\n".join(map(self._reshaped, chunk.split(b"\n\n")))
             came = self.watch.feed(chunk)
+            if self._hides_usage and b'"usage"' in chunk:
+                chunk = without_usage(chunk)
         if came:  # comments do not count: an engine that hangs may still send pings
             self.lease.progressed()
             now = time.monotonic()

@@ -120,9 +120,11 @@ class Gateway:
                 exchange.preset = lease.preset
                 exchange.queue_ms = lease.queue_seconds * 1000
                 exchange.switch_ms = lease.switch_seconds * 1000
+                body = _filled(ask.body, variant) if ask.path in FILLED else ask.body
+                hides_usage = ask.streams and ask.path in FILLED and not _asks_for_usage(body)
                 call = runtime.call(
                     ask.path,
-                    _filled(ask.body, variant) if ask.path in FILLED else ask.body,
+                    {**body, "stream_options": {"include_usage": True}} if hides_usage else body,
                     variant.served_name,
                     lease.context,
                     lease.parameters,
@@ -130,7 +132,9 @@ class Gateway:
                 upstream = self._upstreams.get(lease.attempt) or await self._upstream(lease)
                 try:
                     async with await upstream.post(call.path, dump(call.body), ask.request_id) as response:
-                        answering = Answering(ask, lease, response, call, asked_at, keep)
+                        answering = Answering(
+                            ask, lease, response, call, asked_at, keep, hides_usage=hides_usage
+                        )
                         yield answering
                         outcome = "failed" if response.status >= 400 or answering.error else "done"
                 except Broken:
@@ -273,6 +277,12 @@ def _filled(body: Mapping[str, Any], variant: Variant) -> Mapping[str, Any]:
     if system and isinstance(messages, list) and not any(_role(message) == "system" for message in messages):
         filled["messages"] = [{"role": "system", "content": system}, *messages]
     return filled
+
+
+def _asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the client wants the tokens told; the ledger always does."""
+    options = body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def _role(message: object) -> object:

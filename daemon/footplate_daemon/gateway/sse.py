@@ -177,6 +177,17 @@ def told_by(body: bytes) -> Told:
     return Told(_usage(value), _finish_reason(value), warning if isinstance(warning, str) else None)
 
 
+def without_usage(events: bytes) -> bytes:
+    """Leave out the event that tells only the tokens, which a client did not ask for."""
+    kept = [event for event in events.split(b"\n\n") if not _tells_only_usage(event)]
+    return b"\n\n".join(kept)
+
+
+def _tells_only_usage(event: bytes) -> bool:
+    value = _json(_data(event) or b"") if b'"usage"' in event else None
+    return bool(_field(value, "usage")) and _field(value, "choices") == []
+
+
 def error_of(body: bytes) -> str | None:
     """Read the message off the body of an error, in whichever of the engines' shapes; None if it has none."""
     return _error(_json(body))
