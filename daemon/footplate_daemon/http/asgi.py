@@ -36,7 +36,7 @@ def asgi(app: App, body_limit: int) -> Handler:
 def _scope(request: Request) -> dict[str, Any]:
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": request.method,
         "scheme": "http",
@@ -73,7 +73,7 @@ class _Exchange:
         """Pass on the app's answer, no faster than the client reads it."""
         request = self._request
         if request.is_gone:
-            raise ConnectionResetError("the client has left")
+            return
         if message["type"] == "http.response.start":
             self._status, self._headers = message["status"], list(message.get("headers", ()))
             return

@@ -33,6 +33,7 @@ def event_stream(events: AsyncIterator[bytes], closing: asyncio.Event) -> Stream
 
 
 async def _with_heartbeat(events: AsyncIterator[bytes], closing: asyncio.Event) -> AsyncIterator[bytes]:
+    yield b": following\n\n"  # the head of the answer goes with the first words
     coming = asyncio.ensure_future(_next(events))
     ending = asyncio.ensure_future(closing.wait())
     try:
