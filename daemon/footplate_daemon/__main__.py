@@ -4,6 +4,7 @@ import argparse
 import gc
 import logging
 import os
+import resource
 import sys
 
 import uvloop
@@ -15,6 +16,7 @@ from footplate_daemon.settings import Paths, load
 
 logger = logging.getLogger("footplate_daemon")
 
+DESCRIPTORS = 65_536
 CANNOT_START = 2
 """Exit code for what a restart does not mend."""
 
@@ -28,6 +30,7 @@ def main() -> int:
     parser.parse_args()
     logs.configure()
     _spare_the_collector()
+    _take_every_descriptor()
     try:
         paths = Paths.from_environment(os.environ)
         paths.make()
@@ -38,6 +41,13 @@ def main() -> int:
         logger.error(error.message, extra={"hint": error.hint})  # noqa: TRY400 - a sentence, no trace
         return CANNOT_START
     return 0
+
+
+def _take_every_descriptor() -> None:
+    """Each request holds two connections; the usual soft limit of 1,024 is for programs that use select."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _spare_the_collector() -> None:

@@ -55,6 +55,9 @@ class Engine:
     def resolve(self, model: str | None) -> Variant:
         return self.catalog.resolve(model or "guide", last_used=())
 
+    def resolve_for(self, ask: Ask) -> Variant:
+        return self.resolve(ask.model)
+
     def states(self) -> dict[str, str]:
         return {}
 

@@ -108,7 +108,7 @@ async def test_a_changed_configuration_moves_it_adds_to_it_and_shuts_it(tmp_path
         assert (moved, both, shut) == ([False, True], [True, True], [False, False])
 
 
-async def test_who_is_inside_stays_when_the_door_moves(tmp_path: Path) -> None:
+async def test_who_is_inside_has_to_come_in_again_when_the_door_moves(tmp_path: Path) -> None:
     first, second = free_port(), free_port()
     async with house(tmp_path, first) as home:
         await home.key()
@@ -117,7 +117,7 @@ async def test_who_is_inside_stays_when_the_door_moves(tmp_path: Path) -> None:
 
         await home.doors.take_up(at(second))
 
-        assert (await client.ask(GET)).status == 200
+        assert await client.rest() == b""
         client.close()
 
 
@@ -147,5 +147,5 @@ async def test_a_port_that_is_taken_is_told_and_opens_once_it_is_free(
 
             assert (problem or "").startswith(f"127.0.0.1:{port} is taken")
             assert "write another port in listen" in (problem or "")
-            assert "TCP is not open" in caplog.text
+            assert "TCP is not as the configuration says" in caplog.text
             assert (await home.is_open(port), home.doors.problem) == (True, None)

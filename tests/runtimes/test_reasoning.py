@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,3 +87,13 @@ def test_a_mark_that_an_engine_let_through_is_taken_off() -> None:
     delta = json.loads(ReasoningInStream().feed(event).removeprefix(b"data: "))["choices"][0]["delta"]
 
     assert delta["reasoning"] == "Hm"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_stream_with_other_line_ends_is_passed_on_as_it_comes(size: int) -> None:
+    said = b'data: {"choices":[]}\r\n\r\ndata: {"n":1}\r\n\r\n'
+    stream = ReasoningInStream()
+
+    out = [stream.feed(said[at : at + size]) for at in range(0, len(said), size)]
+
+    assert b"".join(out) == said.replace(b"\r\n", b"\n")

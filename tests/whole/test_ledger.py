@@ -278,14 +278,14 @@ async def test_one_that_is_cancelled_by_hand_tells_its_client_and_stops_the_engi
     asking = asyncio.create_task(post(footplate, chat(model="other", stream=stream, **TALKS), "unwanted"))
     exchange = await answered_by(footplate, "unwanted", "running")
 
-    cancelled = await footplate_command(footplate.paths, "exchanges", "cancel", str(exchange.id))
+    cancelled = await footplate.client.cancel_exchange(exchange.id)
     response = await asking
 
     last = response.content if not stream else EventSplitter().feed(response.content)[-1]
     error = error_of(httpx.Response(503, content=last))
     entered = await ended(footplate, "unwanted")
     await until_logged(footplate, CANCELS)
-    assert cancelled.stdout == f"Exchange {exchange.id} is cancelled.\n"
+    assert cancelled.id == exchange.id
     assert response.status_code == (200 if stream else 503)
     assert error["code"] == "unavailable"
     assert "cancelled" in error["message"]

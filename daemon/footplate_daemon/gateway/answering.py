@@ -16,6 +16,10 @@ from footplate_daemon.ids import new_request_id
 from footplate_daemon.runtimes.base import Call
 from footplate_daemon.switching.leases import Lease
 
+LONGEST_NAME = 300
+"""Characters of a model's name."""
+STREAMED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
+"""The paths whose answers may be streams."""
 ERROR_BODY_LIMIT = 1024 * 1024
 _ERROR_EVENT = b'data: {"error"'
 
@@ -34,6 +38,8 @@ class Ask:
     """What a variant must be able to do to answer it, where that is not chat."""
     raw: bytes = b""
     """The body as it was sent, for the ledger."""
+    is_stopping: Callable[[], bool] | None = None
+    """Says whether the daemon's end, rather than the client's, is why it is cancelled."""
     permit: Callable[[Variant], None] | None = None
     """Raises an error for a variant that the client may not ask."""
 
@@ -42,11 +48,17 @@ class Ask:
         model = self.body.get("model")
         if model is not None and not isinstance(model, str):
             raise Invalid("`model` must be a string.", param="model", hint="GET /v1/models lists them.")
+        if model is not None and len(model) > LONGEST_NAME:
+            raise Invalid(
+                f"`model` is longer than {LONGEST_NAME} characters.",
+                param="model",
+                hint="GET /v1/models lists them.",
+            )
         return model or None
 
     @property
     def streams(self) -> bool:
-        return self.body.get("stream") is True
+        return self.path in STREAMED and self.body.get("stream") is True
 
 
 class Answering:
@@ -70,8 +82,11 @@ class Answering:
         self.asked_at = asked_at
         """Monotonic seconds."""
         self.watch = StreamWatch()
+        self.status = response.status
+        """What the client gets."""
         self.error: str | None = None
         """What the engine said instead of an answer."""
+        self.hint: str | None = None
         self.first_at: float | None = None
         self.last_at: float | None = None
         self.gaps = array("f")
@@ -135,7 +150,7 @@ class Answering:
         """Give the status and body for an engine's error answer, in the one shape of errors."""
         body = await self.response.read(ERROR_BODY_LIMIT)
         status, shaped = reshape(self.response.status, body, self.variant.name)
-        self.error = str(shaped["error"]["message"])
+        self.error, self.hint, self.status = str(shaped["error"]["message"]), shaped["error"]["hint"], status
         return status, shaped
 
     @property

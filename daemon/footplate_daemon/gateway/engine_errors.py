@@ -35,7 +35,8 @@ def _said(body: bytes) -> dict[str, Any]:
         return {"message": json.dumps(content)[:DETAIL_LIMIT]}
     error = content.get("error", content.get("detail", content))
     if isinstance(error, dict):
-        return error
+        message = error.get("message")
+        return {**error, "message": message[:DETAIL_LIMIT]} if isinstance(message, str) else error
     if not isinstance(error, str):
         return {"message": json.dumps(error)[:DETAIL_LIMIT]}
     # Ollama passes the body of its model's process on as a text.

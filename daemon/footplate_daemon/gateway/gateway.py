@@ -12,13 +12,13 @@ from typing import Any
 
 from footplate_daemon.bodies import dump
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
-from footplate_daemon.errors import FootplateError, Invalid, NotFound, Unavailable
+from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound, Unavailable
 from footplate_daemon.gateway.answering import Answering, Ask
 from footplate_daemon.gateway.ledger import Entry, Ledger
 from footplate_daemon.gateway.upstream import Broken, Upstream
 from footplate_daemon.runtimes import parameters
 from footplate_daemon.runtimes.base import Runtime
-from footplate_daemon.store.exchanges import Exchange, Outcome
+from footplate_daemon.store.exchanges import CUT, CUT_HINT, Exchange, Outcome
 from footplate_daemon.switching.leases import Lease
 from footplate_daemon.switching.switcher import Switcher, Waiting
 
@@ -111,8 +111,7 @@ class Gateway:
             if ask.permit is not None:
                 ask.permit(variant)
             runtime = runtime_of(variant, self._runtimes)
-            if ask.path in NOT_EVERYWHERE and ask.path not in runtime.also_answers:
-                raise self._has_no(runtime.name, ask.path)
+            self._check_path(runtime, ask.path)
             async with self._switcher.lease(
                 variant.name, interactive=ask.interactive, waiting=waiting
             ) as lease:
@@ -124,7 +123,7 @@ class Gateway:
                 hides_usage = ask.streams and ask.path in FILLED and not _asks_for_usage(body)
                 call = runtime.call(
                     ask.path,
-                    {**body, "stream_options": {"include_usage": True}} if hides_usage else body,
+                    _asking_for_usage(body) if hides_usage else body,
                     variant.served_name,
                     lease.context,
                     lease.parameters,
@@ -144,13 +143,18 @@ class Gateway:
             exchange.error, exchange.hint = error.message, error.hint
             exchange.http_status = error.http_status
             raise
+        except Exception:
+            exchange.error, exchange.http_status = INTERNAL.message, INTERNAL.http_status
+            raise
         except GeneratorExit:
             outcome = "cancelled"
             raise
         except asyncio.CancelledError as cancelled:
             outcome = "cancelled"
-            if hand.has_let_go():
-                exchange.error = "It was cancelled by hand."
+            if ask.is_stopping is not None and ask.is_stopping():
+                outcome, exchange.error, exchange.hint = "cut", CUT, CUT_HINT
+            elif hand.has_let_go():
+                exchange.error, exchange.http_status = "It was cancelled by hand.", 503
                 raise Unavailable(exchange.error, hint="Ask again if it was not meant.") from cancelled
             raise
         finally:
@@ -171,10 +175,12 @@ class Gateway:
         self._ledger.begin(entry)
         self._ledger.end(entry)
 
-    def _has_no(self, runtime: str, path: str) -> NotFound:
+    def _check_path(self, runtime: Runtime, path: str) -> None:
+        if path not in NOT_EVERYWHERE or path in runtime.also_answers:
+            return
         having = [name for name, each in self._runtimes.items() if path in each.also_answers]
-        return NotFound(
-            f"{runtime} has no {path}.",
+        raise NotFound(
+            f"{runtime.name} has no {path}.",
             hint=f"These have: {', '.join(having)}. Name a variant there, or ask /v1/chat/completions.",
         )
 
@@ -253,12 +259,12 @@ def _complete(entry: Entry, answering: Answering) -> None:
     """Enter what the answer told of itself."""
     exchange, told = entry.exchange, answering.told
     ttft = answering.ttft_seconds
-    exchange.ttft_ms = ttft * 1000 if ttft is not None else None
+    exchange.ttft_ms = ttft * 1000 if ttft is not None and answering.ask.streams else None
     exchange.tokens_per_second = answering.tokens_per_second
-    exchange.http_status = exchange.http_status or answering.response.status
+    exchange.http_status = exchange.http_status or answering.status
     exchange.finish_reason = told.finish_reason
     exchange.error = exchange.error or answering.error
-    exchange.hint = exchange.hint or told.warning
+    exchange.hint = exchange.hint or answering.hint or told.warning
     usage = told.usage
     if usage is not None:
         exchange.prompt_tokens = usage.prompt_tokens
@@ -274,15 +280,23 @@ def _filled(body: Mapping[str, Any], variant: Variant) -> Mapping[str, Any]:
     filled = {**variant.profile_body, **body}
     system = variant.profile.system
     messages = body.get("messages")
-    if system and isinstance(messages, list) and not any(_role(message) == "system" for message in messages):
+    if system and isinstance(messages, list) and not any(_role(message) in _ABOVE for message in messages):
         filled["messages"] = [{"role": "system", "content": system}, *messages]
     return filled
+
+
+_ABOVE = frozenset({"system", "developer"})
+"""Roles of which one message is enough: the profile's is left out."""
 
 
 def _asks_for_usage(body: Mapping[str, Any]) -> bool:
     """Whether the client wants the tokens told; the ledger always does."""
     options = body.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _asking_for_usage(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {**body, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
 
 
 def _role(message: object) -> object:

@@ -23,6 +23,8 @@ FLUSH_SECONDS = 10.0
 """How often it is stored when keys were last used."""
 MINUTE = 60.0
 CREATE = "footplate keys create NAME"
+TAKEN = frozenset({"terminal", "replay", "health"})
+"""Clients of the ledger that have no key."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -61,10 +63,16 @@ class KeyRing:
             raise Unauthorized("The API key is not one of this Footplate's.", hint=f"Make one: {CREATE}")
         key = held.key
         if key.revoked_at is not None:
-            raise Unauthorized(f'The API key "{key.name}" is revoked.', hint=f"Make another: {CREATE}")
+            raise Unauthorized(
+                f'The API key "{key.name}" is revoked.',
+                hint=f"Make another: {CREATE}",
+                details={"key": key.name},
+            )
         if key.expires_at is not None and key.has_expired(now):
             raise Unauthorized(
-                f'The API key "{key.name}" expired on {_day(key.expires_at)}.', hint=f"Make another: {CREATE}"
+                f'The API key "{key.name}" expired on {_day(key.expires_at)}.',
+                hint=f"Make another: {CREATE}",
+                details={"key": key.name},
             )
         if held.recent is not None:
             _count(key, held.recent, now)
@@ -101,7 +109,7 @@ class KeyRing:
 
         Raise `Invalid` or `Conflict` if it cannot have the name.
         """
-        if not NAME.fullmatch(name) or name.startswith(KEY_START):
+        if not NAME.fullmatch(name) or name.startswith(KEY_START) or name in TAKEN:
             raise _bad_name()
         secret = new_secret()
         key = await self._store.create(
@@ -176,6 +184,7 @@ def _count(key: Key, recent: deque[float], now: float) -> None:
             f'The API key "{key.name}" has had its {key.requests_per_minute} requests of this minute.',
             hint="Wait as long as Retry-After says, or make a key with a higher --rpm.",
             retry_after=MINUTE - (now - recent[0]),
+            details={"key": key.name},
         )
     recent.append(now)
 

@@ -39,6 +39,8 @@ SLICE = 20
 """Exchanges that are prepared for the store before the event loop may do something else."""
 COMPRESSED_HERE = 64 * 1024
 """Bytes of a body that are compressed on the event loop: handing them to a thread would take longer."""
+LONGEST_TEXT = 2000
+"""Characters of a path, a model's name or an error that are kept."""
 CHAT_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
 
 
@@ -112,6 +114,7 @@ class Ledger:
     def end(self, entry: Entry) -> None:
         """Have an exchange that has ended stored soon."""
         del self._under_way[entry.exchange.id]
+        _shorten(entry.exchange)
         self._ended.append(entry)
         if len(self._ended) == FLUSH_COUNT:
             self._many_ended.set()
@@ -309,6 +312,16 @@ class Ledger:
                 bodies_lost += 1
         if lost or bodies_lost:
             logger.error("exchanges are lost", extra={"count": lost, "bodies": bodies_lost})
+
+
+def _shorten(exchange: Exchange) -> None:
+    """Keep of what others made up no more than a row should hold."""
+    if len(exchange.path) > LONGEST_TEXT:
+        exchange.path = exchange.path[:LONGEST_TEXT]
+    if exchange.model_asked is not None and len(exchange.model_asked) > LONGEST_TEXT:
+        exchange.model_asked = exchange.model_asked[:LONGEST_TEXT]
+    if exchange.error is not None and len(exchange.error) > LONGEST_TEXT:
+        exchange.error = exchange.error[:LONGEST_TEXT]
 
 
 async def _body(entry: Entry, *, answer: bool = True) -> Body:

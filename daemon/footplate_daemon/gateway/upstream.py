@@ -10,6 +10,7 @@ otherwise unread. It knows TCP and HTTP, and nothing of models, JSON or switchin
 """
 
 import asyncio
+import errno
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -159,6 +160,12 @@ class Upstream:
                 f"{self.name} did not accept a connection within {self._connect_seconds:g} s."
             ) from error
         except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                raise Unavailable(
+                    "The daemon has too many connections open.",
+                    hint="Ask again in a moment, or raise the limit of open files: ulimit -n",
+                    retry_after=1,
+                ) from error
             raise Broken(
                 f"{self.name} cannot be reached on port {self._port}: {_cause(error)}.", retry_after=1
             ) from error

@@ -78,10 +78,13 @@ class TcpDoors:
                 gateway.tls_key,
             ):
                 self._shut()
-            for _, context in self._contexts:
-                if context is not None:
-                    tcp.take_certificate(context, gateway)
             await self._open_if_shut()
+            try:
+                for _, context in self._contexts:
+                    if context is not None:
+                        tcp.take_certificate(context, gateway)
+            except FootplateError as error:  # the certificate before stays
+                self._tell_problem(error)
 
     async def _open_if_shut(self) -> None:
         self.problem = None
@@ -90,15 +93,20 @@ class TcpDoors:
         try:
             self._contexts = tcp.open_tcp(self._gateway, has_keys=self._keys.any_live(time.time()))
         except FootplateError as error:
-            self.problem = f"{error.message} {error.hint or ''}".strip()
-            logger.warning("TCP is not open", extra={"cause": error.message})
+            self._tell_problem(error)
             return
-        self._open = [await self._server.listen(each, self._face, tls) for each, tls in self._contexts]
+        for listener, tls in self._contexts:
+            self._open.append(await self._server.listen(listener, self._face, tls))
         logger.info("TCP is open", extra={"addresses": [str(each) for each in self._gateway.addresses]})
+
+    def _tell_problem(self, error: FootplateError) -> None:
+        self.problem = f"{error.message} {error.hint or ''}".strip()
+        logger.warning("TCP is not as the configuration says", extra={"cause": error.message})
 
     def _shut(self) -> None:
         for listening in self._open:
             listening.close()
+        self._server.end_tcp()
         self._open, self._contexts = [], []
 
 

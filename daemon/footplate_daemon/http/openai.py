@@ -132,6 +132,7 @@ class OpenAIFace:
             raise
         except FootplateError as error:
             reply.fail(error)
+            reply.client = reply.client or error.details.get("key")
             if reply.ask is None and request.method == "POST" and reply.client is not None:
                 self._gateway.note_refused(
                     request.path, reply.request_id, reply.client, reply.session_id, error
@@ -165,7 +166,7 @@ class OpenAIFace:
             reply.json(200, model_list(self._gateway, self._started_at))
         elif method == "GET" and path.startswith("/v1/models/"):
             reply.json(200, model_named(self._gateway, path.removeprefix("/v1/models/"), self._started_at))
-        elif method == "OPTIONS":
+        elif method == "OPTIONS" and (is_for_gateway(path) or path in {"/health", "/metrics"}):
             request.answer(204, [METHODS, *(PREFLIGHT if reply.is_cross_origin else ()), *reply.headers], b"")
         elif method == "GET" and path == "/health" and not is_local:
             reply.json(200, {"status": "ok"})
@@ -187,6 +188,8 @@ class OpenAIFace:
 
     async def _pass_on(self, ask: Ask, reply: "_Reply") -> None:
         async def tell(switch: Switch | None) -> None:
+            if not reply.request.has_begun:
+                reply.headers += _names(self._gateway.resolve_for(ask))
             await reply.comment(_progress(ask, switch))
 
         async with self._gateway.answer(ask, tell if ask.streams else None) as answering:
@@ -211,6 +214,7 @@ class _Reply:
         self.ask: Ask | None = None
         self.variant: Variant | None = None
         self.is_cross_origin = False
+        self._has_failed = False
         self._came_at = time.time()
         self.request_id, self.session_id = _ids(request)
         self.headers: Headers = [(b"x-request-id", self.request_id.encode())]
@@ -246,7 +250,13 @@ class _Reply:
             self.request_id,
             model if isinstance(model, str) else None,
             variant.name if variant is not None else None,
+            self._outcome(),
         )
+
+    def _outcome(self) -> str:
+        if self._has_failed or self.request.status >= 400:
+            return "failed"
+        return "done" if self.request.is_answered else "cancelled"
 
     def json(self, status: int, value: Any) -> None:
         """Answer with JSON."""
@@ -269,6 +279,7 @@ class _Reply:
         """Tell an error: as the answer, or as the last event of a stream that has begun."""
         if self.request.is_answered:
             return
+        self._has_failed = True
         if self.request.has_begun:
             self._end_stream(errors.to_json(error))
         else:
@@ -277,6 +288,7 @@ class _Reply:
 
     def fail_as(self, status: int, shaped: dict[str, Any]) -> None:
         """Tell an engine's error."""
+        self._has_failed = True
         if self.request.has_begun:
             self._end_stream(shaped)
         else:
@@ -310,6 +322,7 @@ def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], N
         capability=SERVED_BY.get(path),
         raw=raw,
         permit=permit,
+        is_stopping=lambda: reply.request.is_stopping,
     )
 
 
@@ -366,10 +379,9 @@ def _user(user_id: int | None) -> str | None:
 
 def _labels(answering: Answering) -> Headers:
     """Say who answers, which parameters it does not heed, and which not as they are."""
-    translated, variant = answering.call.translated, answering.variant
+    translated = answering.call.translated
     labels = [
-        (b"x-footplate-runtime", variant.runtime.encode()),
-        (b"x-footplate-model", variant.model.encode()),
+        *_names(answering.variant),
         (b"x-footplate-queue-ms", b"%d" % round(answering.lease.queue_seconds * 1000)),
     ]
     # The tables of what a runtime heeds are of generation.
@@ -379,6 +391,13 @@ def _labels(answering: Answering) -> Headers:
         clamped = "; ".join(f"{name} {how}" for name, how in translated.clamped.items())
         labels.append((b"x-footplate-clamped", _in_header(clamped.replace("→", "->"))))
     return labels
+
+
+def _names(variant: Variant) -> Headers:
+    return [
+        (b"x-footplate-runtime", variant.runtime.encode()),
+        (b"x-footplate-model", variant.model.encode()),
+    ]
 
 
 def _in_header(text: str) -> bytes:

@@ -37,6 +37,8 @@ HIGH_WATER = 256 * 1024
 """Bytes of a body that nobody has taken yet, above which we stop reading."""
 HELD_LIMIT = 64 * 1024
 """Bytes that a client may send ahead while its last request is being answered."""
+HANDSHAKE_SECONDS = 5.0
+"""Until then a TLS connection is nobody's, and counts nowhere."""
 PROBE_SECONDS = (0.002, 0.02, 0.1)
 """How long after a probe we look whether somebody was there; after that with every sweep."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -433,7 +435,7 @@ class Server:
         if not is_tcp:
             listening = await loop.create_unix_server(connected, sock=listener, backlog=BACKLOG)
         else:
-            seconds = None if tls is None else self.limits.request_seconds
+            seconds = None if tls is None else min(HANDSHAKE_SECONDS, self.limits.request_seconds)
             listening = await loop.create_server(
                 connected, sock=listener, ssl=tls, ssl_handshake_timeout=seconds, backlog=BACKLOG
             )
@@ -444,6 +446,12 @@ class Server:
         """Accept no more; requests under way get `goodbye_seconds`."""
         self.is_stopping = True
         self._stopping.set()
+
+    def end_tcp(self) -> None:
+        """Let nobody who came over TCP ask again: what is being answered still is."""
+        for connection in list(self.connections):
+            if connection.is_tcp:
+                connection.end_soon()
 
     def start(self, request: Request, handler: Handler) -> None:
         """Have a request answered."""
@@ -540,6 +548,7 @@ class _Connection(asyncio.Protocol):
         """What still comes is read and dropped."""
         self._is_reading = True
         self._is_half_closed = False
+        self._is_last = False
         self._is_closed = False
         self._reads_until = 0.0
         """When it is enough of what is read and dropped."""
@@ -558,7 +567,10 @@ class _Connection(asyncio.Protocol):
     @property
     def is_ending(self) -> bool:
         """Whether no request is answered after the one that is being answered."""
-        return self._server.is_stopping or (
+        return self._server.is_stopping or self._is_last or self._sends_no_more_requests()
+
+    def _sends_no_more_requests(self) -> bool:
+        return (
             self._is_half_closed and len(self._requests) == 1 and not self._held and self._last_words is None
         )
 
@@ -715,7 +727,7 @@ class _Connection(asyncio.Protocol):
 
     def look_at_clock(self, now: float) -> None:
         """End the connection if its client keeps us waiting, or is gone."""
-        if self._is_half_closed:
+        if self._is_half_closed or not self._is_reading:
             self._look_for_client()
         if self.is_paused and now >= self._stalled_at:
             self.abort()
@@ -732,8 +744,12 @@ class _Connection(asyncio.Protocol):
 
     def _look_for_client(self) -> None:
         """End the connection if a client that sends no more turned out to be gone."""
-        if self._requests and not self._transport.is_closing() and _has_hung_up(self._transport):
+        if not self._requests or self._transport.is_closing():
+            return
+        if _has_hung_up(self._transport):
             self.abort()
+        elif not self._is_reading and not self._is_half_closed and _sends_no_more(self._transport):
+            self._requests[0].ask_client()
 
     # Writing
 
@@ -842,6 +858,11 @@ class _Connection(asyncio.Protocol):
     def _close(self) -> None:
         self._transport.close()
 
+    def end_soon(self) -> None:
+        """Close as soon as what is being answered is."""
+        self._is_last = True
+        self.close_if_idle()
+
     def close_if_idle(self) -> None:
         """Close unless a request is being answered."""
         if not self._requests:
@@ -903,8 +924,17 @@ def _peer_of(transport: asyncio.BaseTransport) -> Peer:
 
 def _has_hung_up(transport: asyncio.BaseTransport) -> bool:
     """Say whether nobody can read any more what is sent here, as far as the system knows."""
+    return _happened(transport, 0)
+
+
+def _sends_no_more(transport: asyncio.BaseTransport) -> bool:
+    """Say whether the client has closed its side, although not all that it sent was read."""
+    return _happened(transport, select.POLLRDHUP)
+
+
+def _happened(transport: asyncio.BaseTransport, events: int) -> bool:
     poller = select.poll()
-    poller.register(transport.get_extra_info("socket").fileno(), 0)
+    poller.register(transport.get_extra_info("socket").fileno(), events)
     return bool(poller.poll(0))
 
 
@@ -919,7 +949,7 @@ def _only_http_1_1() -> Invalid:
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(
         f"The body is larger than {limit // (1024 * 1024)} MiB.",
-        hint="Send less, or raise max_body_mib in [gateway] of config.toml.",
+        hint="Send less; requests to the gateway may be as large as max_body_mib in [gateway] says.",
     )
 
 

@@ -29,8 +29,13 @@ class ReasoningInStream:
         self._answer = _Answer("delta", is_off=is_off)
 
     def feed(self, data: bytes) -> bytes:
-        """Give the events that these bytes complete."""
+        """Give the events that these bytes complete, with line ends as OpenAI writes them."""
         data = self._open + data
+        if b"\r" in data:
+            held_back = data.endswith(b"\r")  # half of a CRLF, perhaps
+            data = data.replace(b"\r\n", b"\n")
+            if not held_back:
+                data = data.replace(b"\r", b"\n")
         cut = data.rfind(_END) + len(_END)
         if cut < len(_END):
             self._open = data
