@@ -75,9 +75,11 @@ COMMANDS_SHOWN = [
 
 @pytest.mark.parametrize("command", COMMANDS_SHOWN)
 def test_the_command_exists(command: str) -> None:
-    words = shlex.split(re.split(r" (?:[|<]|>>?) ", command)[0], comments=True)
+    words = shlex.split(re.split(r" (?:[|<]|>>?) ", command)[0], comments=True)[1:]
+    if words[0] == "--host":
+        words = words[2:] or ["status"]
 
-    parse(command_line, "footplate", words[1:])
+    parse(command_line, "footplate", words)
 
 
 def parse(command: click.Command, name: str, words: list[str], parent: click.Context | None = None) -> None:
@@ -189,6 +191,13 @@ def test_every_key_is_in_the_chat_document() -> None:
     text = (ROOT / "docs" / "chat.md").read_text()
 
     assert [c.id for c in COMMANDS if f"| {c.shown} | {c.explanation} |" not in text] == []
+
+
+def test_every_command_and_its_keys_are_in_the_terminals_document() -> None:
+    text = (ROOT / "docs" / "terminal.md").read_text()
+
+    rows = {c.id: f"| `{c.id}` | {', '.join(c.keys.split(','))} | {c.title} |" for c in COMMANDS}
+    assert [row for row in rows.values() if row not in text] == []
 
 
 def test_every_error_is_in_the_api_document() -> None:

@@ -13,7 +13,7 @@ from footplate_daemon.errors import Invalid
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.sessions import SessionStore
 from footplate_daemon.transcripts import from_json, to_json, to_markdown
-from footplate_daemon.wire import Diagnosis, Remedy, SessionWithTurns, Turn, TurnError, TurnState
+from footplate_daemon.wire import Attachment, Diagnosis, Remedy, SessionWithTurns, Turn, TurnError, TurnState
 
 TURN = Turn(
     session_id="0abc",
@@ -216,6 +216,9 @@ def _with(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+LYING = {"name": "a.png", "media_type": "image/png", "byte_count": 4, "data": "TWlsaw=="}
+
+
 def _without(exported: dict[str, Any]) -> None:
     del exported["session"]["turns"][0]["prompt"]
 
@@ -224,7 +227,7 @@ def _without(exported: dict[str, Any]) -> None:
     ("change", "field"),
     [
         (_with("format", value="chat"), "format"),
-        (_with("version", value=2), "version"),
+        (_with("version", value=3), "version"),
         (_with("version", value=0), "version"),
         (_with("version", value="1"), "version"),
         (_with("version", value=True), "version"),
@@ -245,6 +248,9 @@ def _without(exported: dict[str, Any]) -> None:
         (_with("session", "turns", 0, "state", value="asked"), "session.turns.0.state"),
         (_with("session", "turns", 0, "state", value="streaming"), "session.turns.0.state"),
         (_with("session", "turns", 0, "mood", value="good"), "session.turns.0.mood"),
+        (_with("session", "turns", 0, "instead_of", value=1), "session.turns.0.instead_of"),
+        (_with("session", "turns", 0, "after", value=0), "session.turns.0.after"),
+        (_with("session", "turns", 0, "attachments", value=[LYING]), "session.turns.0.attachments.0"),
         (
             _with("session", "turns", 0, "error", value={"message": "x", "code": "y", "why": "z"}),
             "session.turns.0.error.why",
@@ -263,8 +269,31 @@ def test_what_is_wrong_is_named(change: Callable[[dict[str, Any]], None], field:
     assert caught.value.message.startswith(f"{field}: ")
 
 
+def test_what_an_older_footplate_exported_is_read() -> None:
+    exported = json.loads(to_json(SESSION))
+    exported["version"] = 1
+    for name in ("instead_of", "after", "continue_of", "attachments"):
+        del exported["session"]["turns"][0][name]
+
+    assert from_json(json.dumps(exported).encode()) == SESSION
+
+
+def test_attachments_go_with_the_export_and_are_named_on_paper() -> None:
+    told = Attachment(name="a.txt", media_type="text/plain", byte_count=4, data="TWlsaw==")
+    session = SESSION.model_copy(update={"turns": (TURN.model_copy(update={"attachments": (told,)}),)})
+
+    assert from_json(to_json(session).encode()) == session
+    assert "> # Not a heading\n\nAttached: `a.txt`\n" in to_markdown(session)
+
+
+def test_on_paper_a_turn_says_in_whose_place_it_stands() -> None:
+    again = TURN.model_copy(update={"number": 2, "instead_of": 1})
+
+    assert "Asked instead of turn 1." in to_markdown(SESSION.model_copy(update={"turns": (TURN, again)}))
+
+
 def test_a_newer_version_is_refused_before_anything_else_is_looked_at() -> None:
-    newer = {"format": "footplate-session", "version": 2, "chat": []}
+    newer = {"format": "footplate-session", "version": 3, "chat": []}
 
     with pytest.raises(Invalid, match="newer Footplate") as caught:
         from_json(json.dumps(newer).encode())

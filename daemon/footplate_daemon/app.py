@@ -101,6 +101,7 @@ class Daemon:
     identity: Identity
     switcher: Switcher
     switches: SwitchStore
+    exchanges: ExchangeStore
     sessions: SessionStore
     gateway: Gateway
     turns: TurnKeeper
@@ -157,12 +158,13 @@ class Daemon:
         listed = await asyncio.to_thread(build_catalog, new, self.paths, self.runtimes)
         changes = diff(self.catalog, listed)
         altered = frozenset({*changes.added, *changes.removed, *changes.altered})
-        self.settings, self.catalog, self.gateway.catalog = new, listed, listed
+        self.settings, self.catalog = new, listed
         self.openai.rules = face_rules(new)
-        await self.doors.take_up(new.gateway)
         self.ledger.rules = new.ledger
         self.access_log.is_on = new.gateway.access_log
+        self.gateway.catalog = listed
         await self.switcher.take_up(listed, rules(new, listed), limits(new), services(new), altered)
+        await self.doors.take_up(new.gateway)
         logger.info("configuration is taken up", extra={"altered": sorted(altered)})
         return self.status()
 
@@ -175,7 +177,7 @@ class Daemon:
 
     async def models(self) -> list[ModelInfo]:
         """List the catalog."""
-        return await listing.models(self.catalog, self.switcher, self.switches, self.hf_cache)
+        return await listing.models(self.catalog, self.switcher, self.switches, self.exchanges, self.hf_cache)
 
     async def explain(self, name: str, runtime: str | None, preset: str | None) -> Explanation:
         """Say what would be started for a model."""
@@ -331,6 +333,7 @@ async def _wire(
         identity=identity,
         switcher=switcher,
         switches=switches,
+        exchanges=exchanges,
         sessions=sessions,
         gateway=gateway,
         turns=TurnKeeper(gateway, sessions),
@@ -364,6 +367,7 @@ def _control_parts(daemon: Daemon) -> ControlParts:
         config=daemon.config,
         reload=daemon.reload,
         engine_logs=lambda: lifecycle.engine_logs(daemon.paths),
+        logs=lambda: lifecycle.logs(daemon.paths),
         switcher=daemon.switcher,
         switches=daemon.switches,
         sessions=daemon.sessions,

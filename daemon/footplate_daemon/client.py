@@ -31,8 +31,10 @@ class FootplateClient:
     `DaemonUnreachable` when nobody answers.
     """
 
-    def __init__(self, socket_path: Path) -> None:
+    def __init__(self, socket_path: Path, *, host: str | None = None) -> None:
+        """`host` is where the daemon is, when its socket is forwarded from another machine."""
         self.socket_path = socket_path
+        self._host = host
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(socket_path)),
             base_url="http://footplate",
@@ -137,6 +139,28 @@ class FootplateClient:
         path = f"/api/v1/system/llm-servers/{quote(name)}/logs"
         return (await self._response("GET", path, params={"lines": lines})).text
 
+    async def logs(self) -> list[wire.LogInfo]:
+        """`GET /api/v1/logs`: the daemon's, the access log, and one for each engine that ever ran."""
+        body = await self._json("GET", "/api/v1/logs")
+        return [wire.LogInfo.model_validate(entry) for entry in body["logs"]]
+
+    async def log_page(self, name: str, lines: int = 1000, before: str | None = None) -> wire.LogPage:
+        """`GET /api/v1/logs/{name}`: the last lines, or those before the `begin` of a page."""
+        params = _given(lines=lines, before=before)
+        return wire.LogPage.model_validate(
+            await self._json("GET", f"/api/v1/logs/{quote(name)}", params=params)
+        )
+
+    async def follow_log(
+        self, name: str, lines: int = 1000, after: str | None = None
+    ) -> AsyncIterator[wire.LogPage]:
+        """`GET /api/v1/logs/{name}/follow`: the last lines, or what came after an `end`; then what comes."""
+        params = _given(lines=lines, after=after)
+        async with self._events(f"/api/v1/logs/{quote(name)}/follow", params=params) as events:
+            async for event in events:
+                if event.event == "page":
+                    yield wire.LogPage.model_validate_json(event.data)
+
     async def keys(self) -> list[wire.ApiKey]:
         """`GET /api/v1/keys`: the oldest first, the revoked ones too."""
         body = await self._json("GET", "/api/v1/keys")
@@ -190,6 +214,29 @@ class FootplateClient:
             async for event in events:
                 if event.event == "status":
                     yield wire.Status.model_validate_json(event.data)
+
+    async def gpu(self) -> wire.GpuSnapshot:
+        """`GET /api/v1/gpu`."""
+        return wire.GpuSnapshot.model_validate(await self._json("GET", "/api/v1/gpu"))
+
+    async def gpu_history(self, seconds: float = 600.0) -> wire.GpuHistory:
+        """`GET /api/v1/gpu/history`: what was read in so many seconds before now."""
+        params = {"seconds": seconds}
+        return wire.GpuHistory.model_validate(await self._json("GET", "/api/v1/gpu/history", params=params))
+
+    async def follow_gpu(self) -> AsyncIterator[wire.GpuSnapshot]:
+        """Yield the gauges now and whenever they were read, once a second, until the connection ends."""
+        async with self._events("/api/v1/events", params={"topic": "gpu"}) as events:
+            async for event in events:
+                if event.event == "gpu":
+                    yield wire.GpuSnapshot.model_validate_json(event.data)
+
+    async def follow_sessions(self) -> AsyncIterator[wire.SessionsChanged]:
+        """Yield once, and whenever the list of sessions is not what it was, until the connection ends."""
+        async with self._events("/api/v1/events", params={"topic": "sessions"}) as events:
+            async for event in events:
+                if event.event == "sessions":
+                    yield wire.SessionsChanged.model_validate_json(event.data)
 
     async def create_session(self, wish: wire.SessionWish | None = None) -> wire.Session:
         """`POST /api/v1/sessions`."""
@@ -338,6 +385,11 @@ class FootplateClient:
     def _unreachable(self, error: httpx.TransportError) -> errors.FootplateError:
         if isinstance(error, httpx.ReadTimeout):
             return errors.TimedOut("The daemon did not answer in time.", hint="See: footplate logs")
+        if self._host:
+            return errors.DaemonUnreachable(
+                f"The connection to Footplate on {self._host} was cut.",
+                hint=f"See: footplate --host {self._host} status",
+            )
         if isinstance(error, httpx.ConnectError):
             return errors.DaemonUnreachable(
                 f"No Footplate daemon answers on {self.socket_path}.", hint="Start it: footplate up"

@@ -21,7 +21,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from footplate_daemon import processes, supervisord
+from footplate_daemon import access_log, processes, supervisord
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid, NotFound, TimedOut, Unavailable
 from footplate_daemon.logs import render
 from footplate_daemon.processes import ProcessId
@@ -29,7 +29,7 @@ from footplate_daemon.settings import Paths
 from footplate_daemon.supervisord import DAEMON, engine_log
 
 __all__ = ["State", "Up", "daemon_log", "down", "engine_log", "engine_logs", "health"]
-__all__ += ["record_self", "render", "restart", "state", "up"]
+__all__ += ["logs", "record_self", "render", "restart", "state", "up"]
 
 UP_SECONDS = 30.0
 """How long the daemon may take until it answers."""
@@ -149,6 +149,11 @@ def engine_logs(paths: Paths) -> dict[str, Path]:
     """Give the log of every engine that ever ran here, by the engine's name."""
     prefix = "engine-"
     return {file.stem.removeprefix(prefix): file for file in sorted(paths.logs_dir.glob(f"{prefix}*.log"))}
+
+
+def logs(paths: Paths) -> dict[str, Path]:
+    """Give every log by its name: ours, and the engines'."""
+    return {"daemon": daemon_log(paths), "access": access_log.file_in(paths), **engine_logs(paths)}
 
 
 def _up(paths: Paths) -> tuple[Health, bool]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from footplate_daemon import weights
 from footplate_daemon.catalog import Catalog, Model, Variant
+from footplate_daemon.store.exchanges import ExchangeStore
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.switching.switcher import Switcher
 from footplate_daemon.weights import OnDisk
@@ -12,7 +13,7 @@ from footplate_daemon.wire import EngineState, ModelInfo, VariantInfo
 
 
 async def models(
-    catalog: Catalog, switcher: Switcher, switches: SwitchStore, hf_cache: Path
+    catalog: Catalog, switcher: Switcher, switches: SwitchStore, exchanges: ExchangeStore, hf_cache: Path
 ) -> list[ModelInfo]:
     """List every model with its variants, in the catalog's order."""
     disk = await asyncio.to_thread(_on_disk, catalog, hf_cache)
@@ -20,6 +21,7 @@ async def models(
     peaks: dict[str, int] = {}
     for (variant, _), size in (await switches.memory_peaks()).items():
         peaks[variant] = max(size, peaks.get(variant, 0))
+    speeds, fitting = await exchanges.last_speeds(), await switcher.fitting()
     states = {engine.variant: engine.state for engine in switcher.engines()}
 
     def info(variant: Variant) -> VariantInfo:
@@ -36,7 +38,9 @@ async def models(
             capabilities=variant.capabilities,
             presets=tuple(variant.presets),
             last_load_seconds=load_seconds.get(variant.name),
+            last_tokens_per_second=speeds.get(variant.name),
             memory_bytes=peaks.get(variant.name),
+            fits=fitting.get(variant.name),
         )
 
     return [_model(model, [info(variant) for variant in model.variants]) for model in catalog.models.values()]

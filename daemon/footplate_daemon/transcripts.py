@@ -12,11 +12,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from footplate_daemon import attachments
 from footplate_daemon.errors import Invalid
-from footplate_daemon.wire import LONGEST_TITLE, SessionWithTurns, Turn, TurnState, Wish
+from footplate_daemon.wire import (
+    LONGEST_NAME,
+    LONGEST_TITLE,
+    Attachment,
+    AttachmentWish,
+    SessionWithTurns,
+    Turn,
+    TurnState,
+    Wish,
+)
 
 FORMAT = "footplate-session"
-VERSION = 1
+VERSION = 2
 """Goes up when an older Footplate would misread what a newer one wrote."""
 LARGEST_INTEGER = 2**63 - 1
 DEEPEST = 100
@@ -59,12 +69,22 @@ def to_markdown(session: SessionWithTurns) -> str:
 _Time = Annotated[float, Field(ge=0, lt=END_OF_TIME)]
 
 
+class _Attachment(Attachment):
+    """A file as it is taken in: with its bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
+    data: str
+
+
 class _Turn(Turn):
     """A turn as it is taken in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int = Field(ge=1)
+    attachments: tuple[_Attachment, ...] = ()
     asked_at: _Time
     ended_at: _Time | None = None
 
@@ -84,7 +104,7 @@ class _Export(Wish):
     """The whole file."""
 
     format: Literal["footplate-session"]
-    version: Literal[1]
+    version: Literal[1, 2]
     session: _Session
 
 
@@ -153,6 +173,21 @@ def _check_turns(session: SessionWithTurns) -> None:
             raise _invalid(f"{place}.number", f"must be {index + 1}: turns count from 1")
         if turn.state in {TurnState.WAITING, TurnState.STREAMING}:
             raise _invalid(f"{place}.state", f'is "{turn.state}": a turn must have ended')
+        for name in ("instead_of", "after", "continue_of"):
+            former = getattr(turn, name)
+            if former is not None and not 1 <= former < turn.number:
+                raise _invalid(f"{place}.{name}", "must be the number of an earlier turn")
+        for number, each in enumerate(turn.attachments):
+            _check_attachment(f"{place}.attachments.{number}", each)
+
+
+def _check_attachment(place: str, attachment: Attachment) -> None:
+    try:
+        (file,) = attachments.read((AttachmentWish(name=attachment.name, data=attachment.data or ""),))
+    except Invalid as error:
+        raise _invalid(place, error.message.rstrip(".")) from error
+    if (file.media_type, len(file.data)) != (attachment.media_type, attachment.byte_count):
+        raise _invalid(place, f"is {file.media_type} of {len(file.data)} bytes, not what it says")
 
 
 def _invalid(field: str, what: str, hint: str | None = None) -> Invalid:
@@ -175,7 +210,15 @@ def _head(session: SessionWithTurns) -> str:
 
 def _turn_blocks(turn: Turn) -> Iterator[str]:
     yield f"## {turn.number}. {_date(turn.asked_at)}"
+    if turn.continue_of is not None:
+        yield f"Goes on with the answer of turn {turn.continue_of}."
+    elif turn.instead_of is not None:
+        yield f"Asked instead of turn {turn.instead_of}."
+    elif turn.after is not None:
+        yield f"Goes on from turn {turn.after}."
     yield _quoted(turn.prompt)
+    if turn.attachments:
+        yield f"Attached: {', '.join(_code(each.name) for each in turn.attachments)}"
     if turn.reasoning:
         yield f"<details><summary>Reasoning</summary>\n\n{_quoted(turn.reasoning)}\n\n</details>"
     if turn.answer:

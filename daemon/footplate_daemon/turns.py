@@ -8,18 +8,28 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from footplate_daemon.attachments import File, read
+from footplate_daemon.branches import alone, path_to
 from footplate_daemon.catalog import Variant
-from footplate_daemon.errors import INTERNAL, Conflict, EngineFailed, FootplateError, NotFound
+from footplate_daemon.errors import INTERNAL, Conflict, EngineFailed, FootplateError, Invalid, NotFound
 from footplate_daemon.gateway.answering import Answering, Ask
 from footplate_daemon.gateway.gateway import Gateway
 from footplate_daemon.gateway.sse import EventSplitter
+from footplate_daemon.messages import Message, Reader, fitting, messages
 from footplate_daemon.runtimes.reasoning import WARNING
-from footplate_daemon.store.sessions import CUT_OFF, SessionStore
-from footplate_daemon.wire import Diagnosis, Turn, TurnDelta, TurnError, TurnState, TurnWish
+from footplate_daemon.store.sessions import CUT_OFF, Branch, SessionStore
+from footplate_daemon.wire import (
+    Diagnosis,
+    Turn,
+    TurnDelta,
+    TurnError,
+    TurnState,
+    TurnWish,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +41,13 @@ FORMER_TURNS = 500
 """Of a long session, so many are looked at for what fits."""
 CHARACTERS_PER_TOKEN = 3
 """A cautious estimate, for how many former turns fit into the context."""
+VISION = "vision"
+CONTINUING: Mapping[str, Mapping[str, Any]] = {
+    "vllm": {"add_generation_prompt": False, "continue_final_message": True},
+    # It goes on by itself where the last message is the assistant's, but not for a model that is to think.
+    "llamacpp": {"reasoning_effort": "none"},
+}
+"""The runtimes that go on with half an answer, and what they must be told; others are asked in words."""
 
 
 @dataclass
@@ -73,8 +90,15 @@ class TurnKeeper:
             await asyncio.get_running_loop().create_future()
 
     async def ask(self, session_id: str, wish: TurnWish) -> Turn:
-        """Store a question and begin to answer it; raise `NotFound` for the session or the model."""
-        self._gateway.resolve(wish.model)
+        """Store a question and begin to answer it.
+
+        Raise `NotFound` for the session, the model or the turn it refers to; `Invalid` for files that
+        cannot be used, or not by this model; `Conflict` while another turn is being answered.
+        """
+        variant = self._gateway.resolve(wish.model)
+        branch = await self._branch(session_id, wish)
+        files = await self._files(session_id, wish)
+        self._check_vision(variant, files)
         is_answering = any(live.turn.session_id == session_id for live in self._live.values())
         if is_answering or session_id in self._asking:
             raise Conflict(
@@ -84,7 +108,9 @@ class TurnKeeper:
         try:
             session = await self._sessions.get(session_id, last=0)
             parameters = {**session.parameters, **wish.parameters}
-            turn = await self._sessions.add_turn(session_id, wish.prompt, parameters, wish.model, time.time())
+            turn = await self._sessions.add_turn(
+                session_id, wish.prompt, parameters, wish.model, time.time(), branch=branch, files=files
+            )
         finally:
             self._asking.discard(session_id)
         live = _Live(turn)
@@ -92,6 +118,41 @@ class TurnKeeper:
         assert self._tasks is not None, "turns are not running"  # noqa: S101
         live.task = self._tasks.create_task(self._keep(live, wish))
         return turn
+
+    async def _branch(self, session_id: str, wish: TurnWish) -> Branch:
+        """Check which turn the question refers to; raise `NotFound`, `Invalid` or `Conflict`."""
+        branch = Branch(wish.instead_of, wish.after, wish.continue_of)
+        referred = [number for number in (wish.instead_of, wish.after, wish.continue_of) if number]
+        if len(referred) > 1:
+            raise Invalid(
+                "instead_of, after and continue_of exclude each other.", param="instead_of", hint="Send one."
+            )
+        for number in referred:
+            turn = await self._sessions.get_turn(session_id, number)
+            if wish.continue_of and not turn.answer:
+                raise Conflict(f"Turn {number} has no answer to go on with.", hint="Ask it again instead.")
+        return branch
+
+    async def _files(self, session_id: str, wish: TurnWish) -> tuple[File, ...]:
+        """Give the files that go with a question: those that were sent, else those of the turn before it."""
+        if wish.attachments is not None:
+            return await asyncio.to_thread(read, wish.attachments)
+        if wish.instead_of is None:
+            return ()
+        return (await self._sessions.files(session_id, [wish.instead_of]))[wish.instead_of]
+
+    def _check_vision(self, variant: Variant, files: Sequence[File]) -> None:
+        """Refuse an image for a variant that reads text only, before anything is loaded for it."""
+        image = next((file for file in files if file.is_image), None)
+        if image is None or VISION in variant.capabilities:
+            return
+        seeing = [
+            each.name for each in self._gateway.catalog.variants.values() if VISION in each.capabilities
+        ]
+        can = f"These read images: {', '.join(seeing)}." if seeing else "None in the catalog reads images."
+        raise Invalid(
+            f"{variant.name} reads text only: it cannot be sent {image.name}.", param="attachments", hint=can
+        )
 
     async def stop(self, session_id: str, number: int) -> Turn:
         """End the generation, keep what came, and give the turn as it was stored."""
@@ -193,6 +254,7 @@ class TurnKeeper:
             "messages": await self._messages(live.turn, variant),
             "stream": True,
             "stream_options": {"include_usage": True},
+            **(CONTINUING.get(variant.runtime, {}) if live.turn.continue_of else {}),
         }
         ask = Ask("/v1/chat/completions", body, client="terminal", session_id=live.turn.session_id)
         # Before the engine is there: a turn that fails for want of it says so under the right name.
@@ -218,24 +280,20 @@ class TurnKeeper:
                 storing.cancel()
                 await asyncio.wait({storing})
 
-    async def _messages(self, turn: Turn, variant: Variant) -> list[dict[str, str]]:
+    async def _messages(self, turn: Turn, variant: Variant) -> list[Message]:
         """Give the former turns that fit into the context, and the question."""
-        question = {"role": "user", "content": turn.prompt}
-        if variant.demonstration:
-            return [question]  # it answers each question by itself; earlier ones only confuse it
         session = await self._sessions.get(turn.session_id, last=FORMER_TURNS)
-        room = (variant.launch_context() or 8192) * CHARACTERS_PER_TOKEN // 2 - len(turn.prompt)
-        messages = [question]
-        for former in reversed([each for each in session.turns if each.number < turn.number]):
-            room -= len(former.prompt) + len(former.answer)
-            if room < 0:
-                break
-            if former.answer:
-                messages.insert(0, {"role": "assistant", "content": former.answer})
-                messages.insert(0, {"role": "user", "content": former.prompt})
-        if session.system:
-            messages.insert(0, {"role": "system", "content": session.system})
-        return messages
+        path: Sequence[Turn] = path_to(session.turns, turn.number)
+        if variant.demonstration:
+            path = alone(path)  # it answers each question by itself; earlier ones only confuse it
+        reader = Reader(
+            (variant.launch_context() or 8192) * CHARACTERS_PER_TOKEN // 2,
+            sees_images=VISION in variant.capabilities,
+            goes_on=variant.runtime in CONTINUING,
+        )
+        with_files = [each.number for each in fitting(path, reader.characters) if each.attachments]
+        files = await self._sessions.files(turn.session_id, with_files)
+        return messages(path, reader, system=session.system, files=files)
 
     async def _store_as_it_comes(self, live: _Live) -> None:
         while True:

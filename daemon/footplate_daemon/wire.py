@@ -14,6 +14,9 @@ LONGEST_TEXT = 4_000_000
 """Characters of a prompt."""
 LONGEST_TITLE = 200
 """Characters of a session's title."""
+LONGEST_NAME = 255
+"""Characters of a file's name."""
+MOST_ATTACHMENTS = 20
 KEY_START = "fp-"
 """What the secret of every API key begins with, and no key's name."""
 KEY_PREFIX_LENGTH = len(KEY_START) + 6
@@ -203,6 +206,8 @@ class VariantInfo(Shape):
     last_tokens_per_second: float | None = None
     memory_bytes: int | None = None
     """Recorded peak of its memory on this machine."""
+    fits: bool | None = None
+    """Whether there is room for it, were every engine of ours stopped; None where its need is not known."""
 
 
 class ModelInfo(Shape):
@@ -268,6 +273,17 @@ class TurnError(Shape):
     """Where an engine failed: why, and the ways out."""
 
 
+class Attachment(Shape):
+    """A file that was sent with a question."""
+
+    name: str
+    media_type: str
+    """`image/png`, `image/jpeg`, `image/webp`, `image/gif`, or `text/plain`; found by looking into it."""
+    byte_count: int
+    data: str | None = None
+    """Its bytes in base64: in the export of a session, nowhere else."""
+
+
 class Turn(Shape):
     """One question and its answer."""
 
@@ -300,6 +316,13 @@ class Turn(Shape):
     error: TurnError | None = None
     warning: str | None = None
     """Why the answer is not what was wanted although nothing failed: its tokens all went into reasoning."""
+    instead_of: int | None = None
+    """The turn in whose place it stands: asked again, or asked otherwise."""
+    after: int | None = None
+    """The turn that it goes on from; None: the one before it."""
+    continue_of: int | None = None
+    """The turn whose answer it goes on with, from where that stopped."""
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Session(Shape):
@@ -327,6 +350,13 @@ class SessionPage(Shape):
     sessions: tuple[Session, ...]
     before: str | None = None
     """What to ask with for those that follow; None when this is the end."""
+
+
+class SessionsChanged(Shape):
+    """Something in the history is not as it was: look again."""
+
+    version: int
+    """How often so far; counts from 0 when the daemon starts."""
 
 
 class SessionWithTurns(Session):
@@ -385,6 +415,14 @@ class SearchHit(Shape):
     """When the turn was asked, or the session last used."""
 
 
+class AttachmentWish(Wish):
+    """A file to send with a question: an image (PNG, JPEG, WebP, GIF) or a text (UTF-8)."""
+
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
+    data: str
+    """Its bytes in base64."""
+
+
 class TurnWish(Wish):
     """Body of `POST /api/v1/sessions/{id}/turns`."""
 
@@ -393,6 +431,14 @@ class TurnWish(Wish):
     """A model or variant; None asks whatever is active."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """OpenAI generation parameters that override the profile: `temperature`, `max_tokens`…"""
+    instead_of: int | None = Field(default=None, ge=1)
+    """Answer anew what this turn asked, in its place: retry, another model's answer, an edited prompt."""
+    after: int | None = Field(default=None, ge=1)
+    """Go on from this turn; None goes on from the newest."""
+    continue_of: int | None = Field(default=None, ge=1)
+    """Go on with this turn's answer from where it stopped; a runtime that cannot is asked the prompt."""
+    attachments: tuple[AttachmentWish, ...] | None = Field(default=None, max_length=MOST_ATTACHMENTS)
+    """Files that go with the question; None takes those of the turn that it stands in place of."""
 
 
 class TurnDelta(Shape):
@@ -508,6 +554,29 @@ class Replay(Shape):
     replay: ExchangeText
 
 
+class LogInfo(Shape):
+    """A log that can be read."""
+
+    name: str
+    """`daemon`, `access`, or the engine's name."""
+    byte_count: int
+    """Without what was put aside when it was rotated."""
+    changed_at: float | None = None
+
+
+class LogPage(Shape):
+    """Lines of a log that follow one another, as they were written."""
+
+    name: str
+    lines: tuple[str, ...]
+    begin: str
+    """Where the first of them begins: ask for what is `before`. It holds when the log is rotated."""
+    end: str
+    """Where the next one will begin: ask for what is `after`."""
+    is_first: bool = False
+    """Whether nothing is kept from before."""
+
+
 class Health(Shape):
     """`GET /health`."""
 
@@ -600,8 +669,15 @@ class Sample(Shape):
     """Where the GPU slows itself down."""
     power_watts: float | None = None
     power_limit_watts: float | None = None
+    energy_joules: float | None = None
+    """Used since the driver was loaded."""
     sm_clock_mhz: int | None = None
+    sm_clock_limit_mhz: int | None = None
+    """As fast as it goes."""
     memory_clock_mhz: int | None = None
+    pcie_generation: int | None = None
+    """Of the link as it is now: it slows down when it is idle."""
+    pcie_lanes: int | None = None
     pcie_rx_bytes_per_second: int | None = None
     pcie_tx_bytes_per_second: int | None = None
     throttle_reasons: tuple[str, ...] | None = None
@@ -624,6 +700,27 @@ class GpuSnapshot(Shape):
     ram_total_bytes: int | None = None
     ram_used_bytes: int | None = None
     """What cannot be taken back for something else."""
+
+
+class GpuTrace(Shape):
+    """What one GPU did: a value for each time of its `GpuHistory`, None where it was not told."""
+
+    index: int
+    uuid: str
+    utilisation_percent: tuple[float | None, ...] = ()
+    memory_used_bytes: tuple[int | None, ...] = ()
+    temperature_celsius: tuple[float | None, ...] = ()
+    power_watts: tuple[float | None, ...] = ()
+
+
+class GpuHistory(Shape):
+    """What was read in the last minutes: each second while somebody followed, else every few seconds."""
+
+    at: tuple[float, ...] = ()
+    """When it was read, the oldest first; each value below stands at the place of its time."""
+    gpus: tuple[GpuTrace, ...] = ()
+    cpu_percent: tuple[float | None, ...] = ()
+    ram_used_bytes: tuple[int | None, ...] = ()
 
 
 class ApiKey(Shape):

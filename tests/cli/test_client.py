@@ -1,5 +1,8 @@
 """The client's calls that no verb needs yet, against a real daemon."""
 
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
 import pytest
 
 from footplate_daemon import errors, wire
@@ -41,3 +44,35 @@ async def test_a_switch_is_waited_for_when_wanted(started: Shell) -> None:
             await client.apply_remedy(failed.id, 99)
 
     assert (there.outcome, back.outcome, failed.outcome) == ("done", "done", "failed")
+
+
+async def test_a_log_is_read_page_by_page_and_followed(started: Shell) -> None:
+    async with FootplateClient(started.paths.socket) as client:
+        names = [log.name for log in await client.logs()]
+        last = await client.log_page("llamacpp/guide", lines=2)
+        earlier = await client.log_page(last.name, lines=2, before=last.begin)
+        first = await _first(client.follow_log(last.name, after=earlier.begin))
+        with pytest.raises(errors.NotFound):
+            await client.log_page("nope")
+        with pytest.raises(errors.Invalid):
+            await client.log_page("daemon", before="nowhere")
+
+    assert names[:2] == ["daemon", "access"]
+    assert last.name == "llamacpp-guide"
+    assert first.lines == (*earlier.lines, *last.lines)
+
+
+async def test_who_stops_following_is_no_failure(started: Shell) -> None:
+    async with FootplateClient(started.paths.socket) as client:
+        await _first(client.follow_log("daemon"))
+    async with FootplateClient(started.paths.socket) as client:
+        lines = (await client.log_page("daemon")).lines
+
+    assert not [line for line in lines if "a request failed" in line]
+
+
+async def _first(pages: AsyncIterator[wire.LogPage]) -> wire.LogPage:
+    """Give the first page, and leave."""
+    assert isinstance(pages, AsyncGenerator)
+    async with aclosing(pages):
+        return await anext(pages)

@@ -149,7 +149,7 @@ async def test_an_exported_session_comes_back_as_it_was(started: Shell, asked: s
         again = await client.export_session(taken.id, "json")
 
     assert again.replace(taken.id, asked) == exported
-    assert json.loads(exported)["version"] == 1
+    assert json.loads(exported)["version"] == 2
 
 
 def test_what_a_model_says_does_not_command_the_terminal() -> None:

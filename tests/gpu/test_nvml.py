@@ -23,7 +23,9 @@ async def test_everything_of_a_gpu_is_read(driver: FakeDriver) -> None:
     assert reading.utilisation_percent == 37
     assert (reading.temperature_celsius, reading.temperature_limit_celsius) == (61, 90)
     assert (reading.power_watts, reading.power_limit_watts) == (215.5, 350.0)
-    assert (reading.sm_clock_mhz, reading.memory_clock_mhz) == (1905, 9751)
+    assert reading.energy_joules == 3_600_000
+    assert (reading.sm_clock_mhz, reading.sm_clock_limit_mhz, reading.memory_clock_mhz) == (1905, 2520, 9751)
+    assert (reading.pcie_generation, reading.pcie_lanes) == (4, 16)
     assert (reading.pcie_rx_bytes_per_second, reading.pcie_tx_bytes_per_second) == (1_200_000, 300_000)
     assert reading.throttle_reasons == ("power cap", "heat")
     assert reading.fan_percent == 45

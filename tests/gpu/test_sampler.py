@@ -194,3 +194,39 @@ async def test_it_rests_while_nobody_follows_and_wakes_for_a_follower(driver: Fa
         woken = await first(sampler, lambda snapshot: snapshot.at == 3.0)
 
     assert woken.at == 3.0
+
+
+@with_driver
+async def test_the_history_has_the_last_minutes_and_none_where_a_gpu_was_lost(driver: FakeDriver) -> None:
+    now = 1000.0
+    async with sampling(clock=lambda: now) as sampler:
+        await first(sampler, gpu_0_is_read)
+        driver.change({"0.error": 15, "1.utilisation": 99})
+        now = 1300.0
+        await first(sampler, lambda snapshot: snapshot.at == 1300.0)
+        driver.change({"0.error": None})
+        now = 1700.0
+        await first(sampler, lambda snapshot: snapshot.at == 1700.0)
+
+        history = sampler.history(600)
+
+    places = [history.at.index(1300.0), history.at.index(1700.0)]
+    zero, one = history.gpus
+    assert min(history.at) == 1300.0
+    assert len(history.at) == len(history.cpu_percent) == len(zero.power_watts)
+    assert [zero.utilisation_percent[place] for place in places] == [None, 37]
+    assert [one.utilisation_percent[place] for place in places] == [99, 99]
+    assert one.memory_used_bytes[-1] == 0
+    assert one.temperature_celsius[-1] == 61
+
+
+@without_driver
+async def test_without_a_driver_the_history_is_the_machines(driver: FakeDriver) -> None:
+    del driver
+    async with sampling() as sampler:
+        await first(sampler, lambda snapshot: snapshot.cpu_percent is not None)
+
+        history = sampler.history(600)
+
+    assert history.gpus == ()
+    assert history.ram_used_bytes[-1]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -156,7 +157,8 @@ class Face:
 @asynccontextmanager
 async def face(engine: Engine | None = None, origins: tuple[bytes, ...] = (PAGE,)) -> AsyncIterator[Face]:
     async with AsyncExitStack() as opened:
-        database = await opened.enter_async_context(Database.open(Path(":memory:")))
+        folder = Path(opened.enter_context(TemporaryDirectory()))
+        database = await opened.enter_async_context(Database.open(folder / "keys.db"))
         keys = KeyRing(KeyStore(database))
         _, secret = await keys.create("mine", 0.0)
         openai = made(engine or Engine(), keys, origins)

@@ -1,4 +1,5 @@
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,15 @@ async def test_exchanges_of_an_older_footplate_are_taken_over(path: Path) -> Non
         (kept,) = await store.list()
 
     assert (kept.id, kept.path, kept.outcome, kept.streamed) == (7, CHAT, "cut", False)
+
+
+async def test_the_last_speed_of_each_variant_is_known(store: ExchangeStore) -> None:
+    speeds = [("vllm/qa", 10.0), ("vllm/qa", 20.0), ("ollama/qa", 5.0), ("vllm/qa", None)]
+    await store.add_many(
+        [
+            replace(WHOLE, id=number, variant=variant, tokens_per_second=speed)
+            for number, (variant, speed) in enumerate(speeds, 1)
+        ]
+    )
+
+    assert await store.last_speeds() == {"vllm/qa": 20.0, "ollama/qa": 5.0}

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE
@@ -6,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from footplate_daemon.attachments import File
 from footplate_daemon.errors import Conflict, Invalid, NotFound
 from footplate_daemon.store.database import Database
-from footplate_daemon.store.sessions import RESTORE_SECONDS, SessionStore, title_of
+from footplate_daemon.store.sessions import RESTORE_SECONDS, Branch, SessionStore, title_of
 from footplate_daemon.wire import Session, SessionChange, Turn, TurnError, TurnState
 
 
@@ -355,7 +357,7 @@ async def test_purging_takes_only_what_nobody_can_bring_back(database: Database,
     moments = iter([1000.0, 1300.0, 1000.0 + RESTORE_SECONDS])
     store = SessionStore(database, lambda: next(moments))
     later = await store.create("later", now=100.0)
-    kept = await store.create("kept", now=100.0)
+    kept = await store.create("kept", now=101.0)
 
     await store.delete(session.id)
     await store.delete(later.id)
@@ -497,3 +499,55 @@ async def test_kill_9_loses_nothing_of_an_answer_that_was_stored(path: Path) -> 
     assert turn.state is TurnState.FAILED
     assert parts == [str(part) for part in range(len(parts))]
     assert len(parts) > int(last_part)
+
+
+IMAGE = File("a.png", "image/png", b"\x89PNG\r\n\x1a\nbytes")
+NOTES = File("notes.txt", "text/plain", b"Milk")
+
+
+async def test_a_turn_knows_where_it_stands_and_what_was_attached(
+    store: SessionStore, session: Session
+) -> None:
+    await _finished(store, await _ask(store, session))
+
+    turn = await store.add_turn(
+        session.id, "Again", {}, None, 5.0, branch=Branch(instead_of=1), files=[IMAGE, NOTES]
+    )
+    await _finished(store, turn)
+
+    kept = await store.get_turn(session.id, 2)
+    assert (kept.instead_of, kept.after, kept.continue_of) == (1, None, None)
+    assert [(each.name, each.byte_count, each.data) for each in kept.attachments] == [
+        ("a.png", 13, None),
+        ("notes.txt", 4, None),
+    ]
+    assert await store.files(session.id, [1, 2]) == {1: (), 2: (IMAGE, NOTES)}
+
+
+async def test_a_fork_and_an_export_have_the_attachments_too(store: SessionStore, session: Session) -> None:
+    turn = await store.add_turn(session.id, "What is this?", {}, None, 5.0, files=[IMAGE])
+    await _finished(store, turn)
+
+    fork = await store.fork(session.id, 1, None, 6.0)
+    whole = await store.whole(session.id)
+    imported = await store.add(whole, 7.0)
+    await store.delete(session.id)
+
+    assert await store.files(fork.id, [1]) == {1: (IMAGE,)}
+    assert await store.files(imported.id, [1]) == {1: (IMAGE,)}
+    assert base64.b64decode(whole.turns[0].attachments[0].data or "") == IMAGE.data
+
+
+async def test_whoever_follows_the_list_hears_of_each_change_but_not_of_text_that_streams_in(
+    store: SessionStore, session: Session
+) -> None:
+    changes = store.changes.follow()
+    before = (await anext(changes)).version
+
+    turn = await _ask(store, session)
+    await store.append_answer(session.id, turn.number, "Because.")
+    await store.change(session.id, SessionChange(title="Why"))
+    await store.delete(session.id)
+    await store.restore(session.id)
+
+    assert (await anext(changes)).version == before + 4

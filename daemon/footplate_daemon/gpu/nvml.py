@@ -57,8 +57,15 @@ class Reading:
     """Where the GPU slows itself down."""
     power_watts: float | None
     power_limit_watts: float | None
+    energy_joules: float | None
+    """Used since the driver was loaded."""
     sm_clock_mhz: int | None
+    sm_clock_limit_mhz: int | None
+    """As fast as it goes."""
     memory_clock_mhz: int | None
+    pcie_generation: int | None
+    """Of the link as it is now: it slows down when it is idle."""
+    pcie_lanes: int | None
     pcie_rx_bytes_per_second: int | None
     pcie_tx_bytes_per_second: int | None
     throttle_reasons: tuple[str, ...] | None
@@ -296,8 +303,12 @@ def _reading(index: int, handle: Any) -> Reading:
         ),
         power_watts=_times(_told(pynvml.nvmlDeviceGetPowerUsage, handle), 0.001),
         power_limit_watts=_times(_told(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle), 0.001),
+        energy_joules=_times(_told(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), 0.001),
         sm_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        sm_clock_limit_mhz=_told(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
         memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        pcie_generation=_told(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, handle),
+        pcie_lanes=_told(pynvml.nvmlDeviceGetCurrPcieLinkWidth, handle),
         pcie_rx_bytes_per_second=_pcie(handle, pynvml.NVML_PCIE_UTIL_RX_BYTES),
         pcie_tx_bytes_per_second=_pcie(handle, pynvml.NVML_PCIE_UTIL_TX_BYTES),
         throttle_reasons=_throttle_reasons(handle),

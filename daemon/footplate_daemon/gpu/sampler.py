@@ -1,7 +1,7 @@
 """Reads every GPU, the CPU and the RAM once a second, for whoever follows.
 
-While nobody follows it reads less often. A GPU that gets lost stays in the snapshot, with the reason, and
-is read again as soon as it answers.
+While nobody follows it reads less often, for the history alone. A GPU that gets lost stays in the
+snapshot, with the reason, and is read again as soon as it answers.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ import psutil
 
 from footplate_daemon.errors import Unavailable
 from footplate_daemon.events import Topic
+from footplate_daemon.gpu.history import History
 from footplate_daemon.gpu.memory import Engines, by_size, who_is
 from footplate_daemon.gpu.nvml import Nvml, NvmlThread, Reading
 from footplate_daemon.processes import ProcessId
-from footplate_daemon.wire import GpuProcess, GpuSnapshot, Sample
+from footplate_daemon.wire import GpuHistory, GpuProcess, GpuSnapshot, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Sampler:
         self._clock = clock
         self._known: dict[str, _Known] = {}
         self._newest: GpuSnapshot | None = None
+        self._history = History()
         self._has_read = asyncio.Event()
         self._followers = 0
         self._is_followed = asyncio.Event()
@@ -58,6 +60,7 @@ class Sampler:
         psutil.cpu_percent()  # the first call only begins to count
         while True:
             self._newest = await self._read()
+            self._history.add(self._newest)
             self._has_read.set()
             self._topic.changed()
             await self._until_due()
@@ -72,6 +75,10 @@ class Sampler:
         await self._has_read.wait()
         assert self._newest is not None  # noqa: S101 - it has been read
         return self._newest
+
+    def history(self, seconds: float) -> GpuHistory:
+        """Give what was read in so many seconds before now, ten minutes at most."""
+        return self._history.last(seconds)
 
     async def follow(self, pause_seconds: float = 0.0) -> AsyncIterator[GpuSnapshot]:
         """Yield the newest snapshot and each that comes, at most one in each `pause_seconds`."""
@@ -182,8 +189,12 @@ def _sample(reading: Reading, engines: Mapping[str, ProcessId]) -> Sample:
         temperature_limit_celsius=reading.temperature_limit_celsius,
         power_watts=reading.power_watts,
         power_limit_watts=reading.power_limit_watts,
+        energy_joules=reading.energy_joules,
         sm_clock_mhz=reading.sm_clock_mhz,
+        sm_clock_limit_mhz=reading.sm_clock_limit_mhz,
         memory_clock_mhz=reading.memory_clock_mhz,
+        pcie_generation=reading.pcie_generation,
+        pcie_lanes=reading.pcie_lanes,
         pcie_rx_bytes_per_second=reading.pcie_rx_bytes_per_second,
         pcie_tx_bytes_per_second=reading.pcie_tx_bytes_per_second,
         throttle_reasons=reading.throttle_reasons,

@@ -95,6 +95,19 @@ class ExchangeStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def last_speeds(self) -> dict[str, float]:
+        """Give each variant's tokens/s of its newest answer that has any, among the newest thousands."""
+
+        def select(connection: sqlite3.Connection) -> dict[str, float]:
+            rows = connection.execute(
+                "SELECT variant, tokens_per_second, max(id) FROM "
+                "(SELECT id, variant, tokens_per_second FROM exchanges ORDER BY id DESC LIMIT 5000) "
+                "WHERE tokens_per_second IS NOT NULL GROUP BY variant"
+            )
+            return {variant: speed for variant, speed, _ in rows}
+
+        return await self._database.read(select)
+
     async def newest_id(self) -> int:
         """Give the highest id that was ever stored, 0 if there was none."""
 

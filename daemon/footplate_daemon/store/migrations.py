@@ -168,6 +168,22 @@ _KEYS = """
     );
 """
 
+_BRANCHES = """
+    ALTER TABLE turns ADD COLUMN instead_of INTEGER;
+    ALTER TABLE turns ADD COLUMN after INTEGER;
+    ALTER TABLE turns ADD COLUMN continue_of INTEGER;
+    ALTER TABLE turns ADD COLUMN attachments TEXT NOT NULL DEFAULT '[]';
+
+    CREATE TABLE attachments (
+        session_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (session_id, number, place),
+        FOREIGN KEY (session_id, number) REFERENCES turns (session_id, number) ON DELETE CASCADE
+    );
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE sessions (
@@ -254,4 +270,5 @@ MIGRATIONS: tuple[str, ...] = (
     _LEDGER,
     _SEARCH,
     _KEYS,
+    _BRANCHES,
 )

@@ -1,24 +1,31 @@
 """Sessions and their turns: what was asked, and as much of each answer as has come."""
 
+import base64
 import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from footplate_daemon.attachments import File, decoded
 from footplate_daemon.errors import Conflict, NotFound
+from footplate_daemon.events import Topic
 from footplate_daemon.store import search
 from footplate_daemon.store.database import Database
 from footplate_daemon.wire import (
     SearchHit,
     Session,
     SessionChange,
+    SessionsChanged,
     SessionWithTurns,
     Turn,
     TurnError,
     TurnState,
 )
+
+T = TypeVar("T")
 
 TITLE_LIMIT = 60
 """Characters of a title that is made from the first prompt."""
@@ -32,6 +39,15 @@ CUT_OFF = TurnError(
 )
 
 
+@dataclass(frozen=True)
+class Branch:
+    """Where a turn stands among the others, each by its number, if not just behind the newest."""
+
+    instead_of: int | None = None
+    after: int | None = None
+    continue_of: int | None = None
+
+
 class SessionStore:
     """Reads and writes sessions and turns; a deleted session is nowhere to be seen until it is restored."""
 
@@ -39,6 +55,9 @@ class SessionStore:
         self._database = database
         self._clock = clock
         """For what is deleted: when it was, and when it is too late to bring it back."""
+        self._version = 0
+        self.changes = Topic(lambda: SessionsChanged(version=self._version))
+        """Tells when the list of sessions is not what it was; text that streams in does not count."""
 
     async def create(
         self,
@@ -63,7 +82,7 @@ class SessionStore:
             _insert_session(connection, session)
             return _session(connection, session_id)
 
-        return await self._database.write(insert)
+        return await self._write(insert)
 
     async def search(self, query: str, limit: int = 20) -> list[SearchHit]:
         """Give the places in titles, prompts, answers and reasoning that have every word, the best first.
@@ -110,6 +129,21 @@ class SessionStore:
         """Give one turn; raise `NotFound`."""
         return await self._database.read(lambda connection: _get_turn(connection, session_id, number))
 
+    async def whole(self, session_id: str) -> SessionWithTurns:
+        """Give a session with the bytes of its attachments, to be exported; raise `NotFound`."""
+        session = await self.get(session_id)
+        files = await self.files(session_id, [turn.number for turn in session.turns if turn.attachments])
+        turns = tuple(_with_data(turn, files.get(turn.number, ())) for turn in session.turns)
+        return session.model_copy(update={"turns": turns})
+
+    async def files(self, session_id: str, numbers: Iterable[int]) -> dict[int, tuple[File, ...]]:
+        """Give the attachments of these turns, with their bytes."""
+
+        def select(connection: sqlite3.Connection) -> dict[int, tuple[File, ...]]:
+            return {number: _files(connection, session_id, number) for number in numbers}
+
+        return await self._database.read(select)
+
     async def change(self, session_id: str, change: SessionChange) -> Session:
         """Change the fields that were given; the session's place in the list stays. Raise `NotFound`."""
         given = change.model_dump(exclude_unset=True)
@@ -124,7 +158,7 @@ class SessionStore:
                 )
             return _session(connection, session_id)
 
-        return await self._database.write(update)
+        return await self._write(update)
 
     async def fork(self, session_id: str, number: int, title: str | None, now: float) -> Session:
         """Make a session of copies of the turns up to this one, with all that was set for the old one.
@@ -151,9 +185,10 @@ class SessionStore:
             )
             _insert_session(connection, forked)
             connection.execute(_COPY_TURNS, (forked.id, session_id, number))
+            connection.execute(_COPY_FILES, (forked.id, session_id, number))
             return _session(connection, forked.id)
 
-        return await self._database.write(copy)
+        return await self._write(copy)
 
     async def add(self, session: SessionWithTurns, now: float) -> Session:
         """Store a session that comes from elsewhere, whole, as it is but for its id, which is a new one."""
@@ -164,9 +199,12 @@ class SessionStore:
             connection.executemany(
                 _INSERT_TURN, [_row(turn) | {"session_id": session_id} for turn in session.turns]
             )
+            for turn in session.turns:
+                data = [decoded(each.data or "", each.name) for each in turn.attachments]
+                _insert_files(connection, session_id, turn.number, data)
             return _session(connection, session_id)
 
-        return await self._database.write(insert)
+        return await self._write(insert)
 
     async def delete(self, session_id: str) -> None:
         """Delete a session with its turns, for good after `RESTORE_SECONDS`; raise `NotFound`."""
@@ -180,7 +218,7 @@ class SessionStore:
             if not marked.rowcount:
                 raise _no_session(connection, session_id)
 
-        await self._database.write(delete)
+        await self._write(delete)
 
     async def restore(self, session_id: str) -> Session:
         """Bring a deleted session back; one that is there stays. Raise `NotFound` when it is too late."""
@@ -191,7 +229,7 @@ class SessionStore:
             connection.execute("UPDATE sessions SET deleted_at = NULL WHERE id = ?", (session_id,))
             return _session(connection, session_id)
 
-        return await self._database.write(restore)
+        return await self._write(restore)
 
     async def purge(self) -> int:
         """Take away for good what was deleted longer than `RESTORE_SECONDS` ago; say how many sessions."""
@@ -199,7 +237,15 @@ class SessionStore:
         return await self._database.write(lambda connection: _purge(connection, now))
 
     async def add_turn(
-        self, session_id: str, prompt: str, parameters: Mapping[str, Any], model: str | None, now: float
+        self,
+        session_id: str,
+        prompt: str,
+        parameters: Mapping[str, Any],
+        model: str | None,
+        now: float,
+        *,
+        branch: Branch = Branch(),
+        files: Sequence[File] = (),
     ) -> Turn:
         """Store a question as the session's next turn, waiting; raise `NotFound`."""
 
@@ -216,15 +262,20 @@ class SessionStore:
                 parameters=dict(parameters),
                 model=model,
                 asked_at=now,
+                instead_of=branch.instead_of,
+                after=branch.after,
+                continue_of=branch.continue_of,
+                attachments=tuple(file.shape() for file in files),
             )
             connection.execute(_INSERT_TURN, _row(turn))
+            _insert_files(connection, session_id, number, [file.data for file in files])
             connection.execute(
                 "UPDATE sessions SET title = ?, updated_at = ? WHERE id = ?",
                 (session.title or title_of(prompt), now, session_id),
             )
             return _get_turn(connection, session_id, number)
 
-        return await self._database.write(insert)
+        return await self._write(insert)
 
     async def label_turn(self, turn: Turn) -> None:
         """Store who is to answer a turn, before anything has come: it is known even if nothing ever does.
@@ -232,7 +283,7 @@ class SessionStore:
         Raise `NotFound`.
         """
         labels = turn.model_dump(include=_LABELS)
-        await self._database.write(lambda connection: _update_turn(connection, turn, labels))
+        await self._write(lambda connection: _update_turn(connection, turn, labels))
 
     async def append_answer(
         self,
@@ -276,7 +327,7 @@ class SessionStore:
                 (turn.ended_at or turn.asked_at, turn.session_id),
             )
 
-        await self._database.write(update)
+        await self._write(update)
 
     async def cut_unfinished(self, now: float) -> int:
         """Fail every turn that a former daemon left unanswered, keeping what came; say how many."""
@@ -289,6 +340,13 @@ class SessionStore:
             ).rowcount
 
         return await self._database.write(update)
+
+    async def _write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Write what the list of sessions shows, and tell who follows it."""
+        written = await self._database.write(change)
+        self._version += 1
+        self.changes.changed()
+        return written
 
 
 def title_of(prompt: str) -> str:
@@ -312,7 +370,10 @@ _INSERT_SESSION = """
     VALUES (:id, :title, :system, :parameters, :created_at, :updated_at, :forked_from, :forked_turn)"""
 
 _TURN_COLUMNS = tuple(Turn.model_fields)
-_OF_THE_QUESTION = {"session_id", "number", "prompt", "parameters", "asked_at"}
+_OF_THE_QUESTION = {
+    *("session_id", "number", "prompt", "parameters", "asked_at"),
+    *("instead_of", "after", "continue_of", "attachments"),
+}
 """What an answer does not change."""
 _LABELS = {"runtime", "variant", "model", "preset", "profile", "request_id"}
 
@@ -324,6 +385,10 @@ _COPIED = ", ".join(column for column in _TURN_COLUMNS if column != "session_id"
 _COPY_TURNS = (
     f"INSERT INTO turns (session_id, {_COPIED}) SELECT ?, {_COPIED} FROM turns"  # noqa: S608 - our names
     " WHERE session_id = ? AND number <= ? ORDER BY number"
+)
+_COPY_FILES = (
+    "INSERT INTO attachments (session_id, number, place, data) SELECT ?, number, place, data"
+    " FROM attachments WHERE session_id = ? AND number <= ?"
 )
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -374,15 +439,49 @@ def _turn(row: sqlite3.Row) -> Turn:
     fields = dict(row)
     error = fields.pop("error")
     parameters = json.loads(fields.pop("parameters"))
+    attachments = json.loads(fields.pop("attachments"))
     return Turn(
-        **fields, parameters=parameters, error=TurnError.model_validate_json(error) if error else None
+        **fields,
+        parameters=parameters,
+        attachments=attachments,
+        error=TurnError.model_validate_json(error) if error else None,
     )
 
 
 def _row(turn: Turn) -> dict[str, Any]:
     """Give a turn as its columns."""
     error = turn.error.model_dump_json() if turn.error else None
-    return turn.model_dump() | {"parameters": _json(turn.parameters), "error": error}
+    attachments = [each.model_dump(exclude={"data"}) for each in turn.attachments]
+    return turn.model_dump() | {
+        "parameters": _json(turn.parameters),
+        "attachments": json.dumps(attachments, ensure_ascii=False),
+        "error": error,
+    }
+
+
+def _insert_files(
+    connection: sqlite3.Connection, session_id: str, number: int, data: Sequence[bytes]
+) -> None:
+    connection.executemany(
+        "INSERT INTO attachments (session_id, number, place, data) VALUES (?, ?, ?, ?)",
+        [(session_id, number, place, each) for place, each in enumerate(data)],
+    )
+
+
+def _files(connection: sqlite3.Connection, session_id: str, number: int) -> tuple[File, ...]:
+    told = _get_turn(connection, session_id, number).attachments
+    rows = connection.execute(
+        "SELECT data FROM attachments WHERE session_id = ? AND number = ? ORDER BY place",
+        (session_id, number),
+    )
+    return tuple(File(each.name, each.media_type, row["data"]) for each, row in zip(told, rows, strict=True))
+
+
+def _with_data(turn: Turn, files: Sequence[File]) -> Turn:
+    told = tuple(
+        file.shape().model_copy(update={"data": base64.b64encode(file.data).decode()}) for file in files
+    )
+    return turn.model_copy(update={"attachments": told}) if told else turn
 
 
 def _update_turn(connection: sqlite3.Connection, turn: Turn, columns: Mapping[str, object]) -> None:

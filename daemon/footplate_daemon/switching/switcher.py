@@ -311,6 +311,15 @@ class Switcher:
         model = await self._wanted.last_model(runtime)
         return (f"{runtime}/{model}",) if model else ()
 
+    async def fitting(self) -> dict[str, bool]:
+        """Say of each variant whose need is known whether there is room for it, were every engine stopped."""
+        try:
+            free = await self._parts.memory.free()
+        except Unavailable:
+            return {}
+        room = free + sum(engine.memory_bytes or 0 for engine in self._engines.all())
+        return {name: size <= room for name, size in self._state.rules.room.footprints.items()}
+
     async def plan(self, target: Target) -> Plan:
         """Say what a switch to the target would do, and do nothing."""
         stops = machine.in_the_way(self._state, target)

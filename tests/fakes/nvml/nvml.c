@@ -9,8 +9,8 @@
  *   count=2  driver=570.1
  *   0.error=15             what every question about GPU 0 returns
  *   0.name= 0.uuid= 0.memory.total= 0.memory.reserved= 0.memory.free= 0.utilisation= 0.temperature=
- *   0.temperature.limit= 0.power= (mW) 0.power.limit= 0.clock.sm= 0.clock.memory= 0.pcie.rx= (KB/s)
- *   0.pcie.tx= 0.throttle= (bits) 0.fan=
+ *   0.temperature.limit= 0.power= (mW) 0.power.limit= 0.energy= (mJ) 0.clock.sm= 0.clock.sm.limit=
+ *   0.clock.memory= 0.pcie.generation= 0.pcie.lanes= 0.pcie.rx= (KB/s) 0.pcie.tx= 0.throttle= (bits) 0.fan=
  *   0.compute=4711:1000 4712:-     pid:bytes of who computes; "-" where the driver does not tell the bytes
  *   0.graphics=                    the same of who draws
  *
@@ -233,6 +233,26 @@ int nvmlDeviceGetPowerUsage(Device device, unsigned *milliwatts)
 int nvmlDeviceGetEnforcedPowerLimit(Device device, unsigned *milliwatts)
 {
     return unsigned_of(device, "power.limit", milliwatts);
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(Device device, unsigned long long *millijoules)
+{
+    return number_of(device, "energy", millijoules);
+}
+
+int nvmlDeviceGetMaxClockInfo(Device device, unsigned type, unsigned *mhz)
+{
+    return type == 2 ? NOT_SUPPORTED : unsigned_of(device, "clock.sm.limit", mhz);
+}
+
+int nvmlDeviceGetCurrPcieLinkGeneration(Device device, unsigned *generation)
+{
+    return unsigned_of(device, "pcie.generation", generation);
+}
+
+int nvmlDeviceGetCurrPcieLinkWidth(Device device, unsigned *lanes)
+{
+    return unsigned_of(device, "pcie.lanes", lanes);
 }
 
 int nvmlDeviceGetClockInfo(Device device, unsigned type, unsigned *mhz)

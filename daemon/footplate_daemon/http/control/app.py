@@ -15,6 +15,7 @@ from footplate_daemon.http.control.engines import engine_routes
 from footplate_daemon.http.control.exchanges import exchange_routes
 from footplate_daemon.http.control.history import history_routes
 from footplate_daemon.http.control.keys import key_routes
+from footplate_daemon.http.control.logs import log_routes
 from footplate_daemon.http.control.parts import ControlParts
 from footplate_daemon.http.control.switches import switch_routes
 
@@ -27,6 +28,7 @@ def control_app(parts: ControlParts) -> FastAPI:
     _answer_errors(app)
     daemon_routes(app, parts)
     engine_routes(app, parts)
+    log_routes(app, parts)
     switch_routes(app, parts)
     history_routes(app, parts)
     exchange_routes(app, parts)

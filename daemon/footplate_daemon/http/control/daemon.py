@@ -1,8 +1,8 @@
 """The daemon itself: who it is, how it is, what it was told, and everything that changes."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 
 from footplate_daemon import wire
 from footplate_daemon.http.control.parts import ControlParts
@@ -10,6 +10,8 @@ from footplate_daemon.http.control.streams import event_stream, numbered
 
 STATUS_SECONDS = 0.05
 """Followers of the status get at most one event in this time."""
+SESSIONS_SECONDS = 0.25
+"""The same for those who follow the list of sessions."""
 
 
 def daemon_routes(app: FastAPI, parts: ControlParts) -> None:
@@ -50,8 +52,15 @@ def daemon_routes(app: FastAPI, parts: ControlParts) -> None:
     async def gpu() -> wire.GpuSnapshot:
         return await parts.sampler.snapshot()
 
+    @app.get("/api/v1/gpu/history")
+    async def gpu_history(seconds: Annotated[float, Query(gt=0)] = 600.0) -> wire.GpuHistory:
+        return parts.sampler.history(seconds)
+
     @app.get("/api/v1/events")
-    async def events(topic: Literal["status", "gpu"] = "status") -> Response:
+    async def events(topic: Literal["status", "gpu", "sessions"] = "status") -> Response:
         if topic == "gpu":
             return event_stream(numbered("gpu", parts.sampler.follow()), parts.closing)
+        if topic == "sessions":
+            changes = parts.sessions.changes.follow(SESSIONS_SECONDS)
+            return event_stream(numbered("sessions", changes), parts.closing)
         return event_stream(numbered("status", parts.status.follow(STATUS_SECONDS)), parts.closing)

@@ -81,7 +81,7 @@ def _copy_routes(app: FastAPI, parts: ControlParts) -> None:
 
     @app.get("/api/v1/sessions/{session_id}/export", response_class=Response, responses=_EXPORTED)
     async def export_session(session_id: str, format: Literal["markdown", "json"] = "markdown") -> Response:  # noqa: A002 - the query's name
-        whole = await parts.sessions.get(session_id)
+        whole = await parts.sessions.whole(session_id)
         write, media_type, suffix = _EXPORTS[format]
         return Response(
             await asyncio.to_thread(write, whole),

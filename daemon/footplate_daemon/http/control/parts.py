@@ -38,6 +38,8 @@ class ControlParts:
     config: Callable[[], dict[str, Any]]
     reload: Callable[[], Awaitable[wire.Status]]
     engine_logs: Callable[[], Mapping[str, Path]]
+    logs: Callable[[], Mapping[str, Path]]
+    """The engines' and our own."""
     switcher: Switcher
     switches: SwitchStore
     sessions: SessionStore
