@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test test-fast lint format bench guide engines clean
+.PHONY: help run test test-fast lint format bench screenshots guide engines clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -34,6 +34,9 @@ format: .venv/ready  ## Mend what the formatter and the linter can mend
 
 bench: .venv/ready  ## Measure what the README claims
 	@$(BIN)/python -m bench
+
+screenshots: .venv/ready  ## Take the pictures in docs/pictures/ (needs the fonts of fonts-dejavu-core)
+	@$(BIN)/python -m scripts.screenshots
 
 guide:  ## Train the built-in model anew from guide/questions.toml (minutes of CPU)
 	@bash guide/make.sh

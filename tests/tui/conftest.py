@@ -77,9 +77,14 @@ class Open:
         *,
         size: tuple[int, int] = (80, 24),
         environment: Mapping[str, str] | None = None,
+        session_id: str | None = None,
     ) -> AsyncIterator[Terminal]:
         app = FootplateApp(
-            lambda: daemon, Remembered(self.folder), place="driver@gpu1", environment=environment
+            lambda: daemon,
+            Remembered(self.folder),
+            place="driver@gpu1",
+            session_id=session_id,
+            environment=environment,
         )
         async with app.run_test(size=size) as pilot:
             yield Terminal(app, pilot)

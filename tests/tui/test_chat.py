@@ -469,3 +469,19 @@ async def test_help_lists_the_keys_and_escape_closes_it(daemon: FakeDaemon, open
         await terminal.pilot.press("escape")
 
         await terminal.until(lambda: len(terminal.app.screen_stack) == 2)
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_a_session_that_fits_is_followed_from_the_start(
+    turns: int, daemon: FakeDaemon, open_terminal: Open
+) -> None:
+    answer = "An answer of words enough for two lines, on a terminal that is a hundred columns wide. " * 2
+    stored = tuple(answered("s1", number, f"Question {number}.", answer) for number in range(1, turns + 1))
+    daemon.store(session("s1", turns=stored))
+
+    async with open_terminal(daemon, size=(100, 8 * turns + 5)) as terminal:
+        await terminal.until_shown(f"Question {turns}.")
+        await terminal.until(lambda: terminal.transcript.virtual_size.height > 5)
+
+        await terminal.until(lambda: terminal.transcript.is_following)
+        assert not terminal.screen.query_one(Pill).display

@@ -3,8 +3,8 @@
 from textual.color import Color
 
 from footplate_tui.commands import COMMANDS
-from footplate_tui.palette import CUBE_AND_GREYS, FIRST, nearest
-from footplate_tui.theme import THEMES
+from footplate_tui.palette import CUBE_AND_GREYS, FIRST, nearest, nearest_16
+from footplate_tui.theme import DARK, LIGHT, THEMES
 from footplate_tui.widgets.status_line import BUSY_KEYS, IDLE_KEYS, compose_keys
 
 
@@ -40,3 +40,12 @@ def test_a_colour_of_the_palette_is_its_own_nearest() -> None:
     assert nearest((95, 175, 255)) == 75
     assert nearest((28, 28, 28)) == 234
     assert all(nearest(rgb) >= FIRST for rgb in [(0, 0, 0), (1, 2, 3), (255, 255, 255)])
+
+
+def test_in_sixteen_colours_states_keep_their_hue_and_words_their_contrast() -> None:
+    for theme, hues in ((DARK, (10, 11, 9, 12)), (LIGHT, (2, 3, 1, 4))):
+        named = [theme.success, theme.warning, theme.error, theme.primary]
+        assert tuple(nearest_16(Color.parse(value or "").rgb) for value in named) == hues
+        grounds = {nearest_16(Color.parse(value or "").rgb) for value in (theme.background, theme.panel)}
+        words = (theme.foreground, theme.variables["muted"])
+        assert not grounds & {nearest_16(Color.parse(value or "").rgb) for value in words}

@@ -43,6 +43,10 @@ class Terminal:
         """Press one key, by tmux's name."""
         await tmux(self._socket, "send-keys", key)
 
+    async def copied(self) -> str:
+        """Give what was copied last."""
+        return await tmux(self._socket, "show-buffer")
+
     async def until(self, holds: Holds) -> str:
         """Look at the screen after everything that is written to it, until it is so; give it."""
         try:
@@ -167,3 +171,43 @@ def tells_of_the_cut(screen: str) -> bool:
 def flat(screen: str) -> str:
     """Undo the wrapping of lines."""
     return " ".join(screen.split())
+
+
+async def test_a_question_is_asked_again_and_edited(home: Paths) -> None:
+    require_tmux()
+    program = shlex.join([sys.executable, "-m", "footplate_tui"])
+    environment = {
+        "FOOTPLATE_HOME": str(home.config_dir.parent),
+        "PYTHONSAFEPATH": "1",
+        "TERM": "tmux-256color",
+        "LC_ALL": "C.UTF-8",
+    }
+    async with open_terminal(program, environment) as terminal:
+        await terminal.until(lambda screen: "Ask anything" in screen and "● guide @ llamacpp" in screen)
+        await terminal.type(SWITCH)
+        await terminal.press("Enter")
+        await terminal.until(lambda screen: SWITCH_ANSWER in flat(screen) and has_label(screen))
+        await terminal.press("F7")
+        await terminal.until(lambda screen: "turn 1 of 1" in screen)
+        await terminal.press("r")
+        beside = await terminal.until(lambda screen: len(LABEL.findall(screen)) == 2 and "goes on" in screen)
+        await terminal.press("F7")
+        await terminal.until(lambda screen: "turn 1 of 1" in screen)
+        await terminal.press("e")
+        await terminal.until(lambda screen: "instead of turn 2" in screen and "turn 1 of 1" not in screen)
+        await terminal.press("C-u")
+        await terminal.type(PRESET)
+        await terminal.press("Enter")
+        await terminal.until(lambda screen: "A preset holds" in flat(screen))
+        await terminal.press("C-q")
+        await terminal.ended()
+
+    async with FootplateClient(home.socket) as client:
+        session = await client.session((await client.sessions())[0].id)
+        exported = await client.export_session(session.id, "json")
+        imported = await client.import_session(exported)
+        again = await client.session(imported.id)
+    assert flat(beside).count(SWITCH_ANSWER) == 2
+    asked = [(turn.prompt, turn.instead_of) for turn in session.turns]
+    assert asked == [(SWITCH, None), (SWITCH, 1), (PRESET, 2)]
+    assert [(turn.prompt, turn.instead_of) for turn in again.turns] == asked

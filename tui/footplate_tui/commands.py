@@ -102,8 +102,112 @@ class CopyCommandWanted(Message):
     """Copy the command of the highlighted way out."""
 
 
+class HistoryWanted(Message):
+    """Show the sessions of the history; again: go back."""
+
+
+class OpenSessionWanted(Message):
+    """Open the highlighted session in the chat, at the place that was found."""
+
+
+class SearchWanted(Message):
+    """Type what is sought."""
+
+
+class RenameWanted(Message):
+    """Give the highlighted session another title."""
+
+
+class ForkWanted(Message):
+    """Go on from the highlighted session another way."""
+
+
+class DeleteWanted(Message):
+    """Delete the highlighted session."""
+
+
+class UndoWanted(Message):
+    """Bring back the session that was deleted last."""
+
+
+class ExportWanted(Message):
+    """Write the highlighted session to a file."""
+
+
+class ImportWanted(Message):
+    """Take in a session from a file."""
+
+
+class GaugesWanted(Message):
+    """Show the GPUs, the CPU and the RAM; again: go back."""
+
+
+class LogsWanted(Message):
+    """Show the logs; again: go back."""
+
+
+class NextLogWanted(Message):
+    """Show the next log."""
+
+
+class PreviousLogWanted(Message):
+    """Show the log before."""
+
+
+class FoundWanted(Message):
+    """Go to the next place below that is sought."""
+
+
+class FoundAboveWanted(Message):
+    """Go to the next place above that is sought."""
+
+
+class WorstLinesWanted(Message):
+    """Show errors and warnings only, or all again."""
+
+
+class CauseWanted(Message):
+    """Go to the lines that say why the last switch failed."""
+
+
+class WrapWanted(Message):
+    """Wrap long lines, or let them go on beyond the edge."""
+
+
+class MarkWanted(Message):
+    """Begin to select lines, or end it."""
+
+
+class ExchangesWanted(Message):
+    """Show the exchanges and the queue; again: go back."""
+
+
+class ShowExchangeWanted(Message):
+    """Show all of the highlighted exchange."""
+
+
+class CancelExchangeWanted(Message):
+    """End the highlighted exchange while it waits or runs."""
+
+
+class ReplayWanted(Message):
+    """Ask the highlighted exchange's request again."""
+
+
+class OutcomeWanted(Message):
+    """Show only exchanges with the next outcome."""
+
+
+class RuntimeWanted(Message):
+    """Show only exchanges of the next runtime."""
+
+
 class LightOrDarkWanted(Message):
     """Change between the light and the dark theme."""
+
+
+class MouseWanted(Message):
+    """Give the mouse to the terminal, or take it back."""
 
 
 class PaletteWanted(Message):
@@ -118,6 +222,74 @@ class QuitWanted(Message):
     """Leave the terminal program; the daemon and its engines go on."""
 
 
+class TurnWanted(Message):
+    """Show what can be done with a turn; again: go back."""
+
+
+class EditorWanted(Message):
+    """Write the prompt in the user's own editor."""
+
+
+class AttachWanted(Message):
+    """Choose a file to go with the question."""
+
+
+class SessionSettingsWanted(Message):
+    """Show what holds for the whole session; again: keep it."""
+
+
+class TakeWanted(Message):
+    """Do what is highlighted."""
+
+
+class RetryWanted(Message):
+    """Ask the turn again."""
+
+
+class RetryElsewhereWanted(Message):
+    """Ask the turn again, of another model or runtime."""
+
+
+class EditWanted(Message):
+    """Change the question and ask that instead."""
+
+
+class ContinueWanted(Message):
+    """Let the model go on with its answer."""
+
+
+class PreferWanted(Message):
+    """Go on from another answer to the question."""
+
+
+class CopyAnswerWanted(Message):
+    """Copy the answer of the turn."""
+
+
+class CopyCodeWanted(Message):
+    """Copy a block of code out of the answer."""
+
+
+class OpenAnswerWanted(Message):
+    """Open the answer in the user's own editor."""
+
+
+class ForkHereWanted(Message):
+    """Make a session of the turns up to this one."""
+
+
+class DetailsWanted(Message):
+    """Show or hide what the label leaves out."""
+
+
+class EarlierTurnWanted(Message):
+    """Choose the turn before."""
+
+
+class LaterTurnWanted(Message):
+    """Choose the turn after."""
+
+
 class Place(StrEnum):
     """Where a command's keys are heard."""
 
@@ -125,6 +297,14 @@ class Place(StrEnum):
     CHAT = "Chat"
     SWITCHER = "Models (^r)"
     FAILURE = "When a model did not start"
+    HISTORY = "History (^o)"
+    GAUGES = "Gauges (F4)"
+    LOGS = "Logs (F5)"
+    EXCHANGES = "Exchanges and queue (F6)"
+    EXCHANGE = "One exchange"
+    TURN = "One turn (F7)"
+    SESSION = "Session (F8)"
+    ATTACH = "Attach (F9)"
     PROGRAM = "Program"
 
 
@@ -190,6 +370,26 @@ COMMANDS: tuple[Command, ...] = (
         "chat.reasoning", "f2", "F2", "reasoning", "Show or hide the reasoning",
         "Open or close the reasoning of the last answer.",
         ReasoningWanted, Place.CHAT, priority=True,
+    ),
+    Command(
+        "chat.turn", "f7", "F7", "turn", "Turn…",
+        "Retry, compare, edit, continue, copy or fork a turn; ← and → choose which.",
+        TurnWanted, Place.CHAT, priority=True,
+    ),
+    Command(
+        "chat.attach", "f9", "F9", "attach", "Attach a file…",
+        "Attach an image or a text; also by /attach PATH, or by dropping it on the terminal.",
+        AttachWanted, Place.CHAT, priority=True,
+    ),
+    Command(
+        "chat.editor", "ctrl+g", "^g", "editor", "Write in the editor",
+        "Write the prompt in $EDITOR, and come back with it.",
+        EditorWanted, Place.CHAT, priority=True,
+    ),
+    Command(
+        "session.settings", "f8", "F8", "session", "Session settings…",
+        "Set the session's instructions and parameters; also by /system TEXT.",
+        SessionSettingsWanted, Place.CHAT, priority=True,
     ),
     Command(
         "session.new", "ctrl+n", "^n", "new", "New session",
@@ -267,9 +467,299 @@ COMMANDS: tuple[Command, ...] = (
         BackWanted, Place.FAILURE, in_palette=False,
     ),
     Command(
+        "session.history", "ctrl+o,f3", "^o", "history", "History",
+        "Find, open, rename, fork, delete and export earlier sessions (also F3).",
+        HistoryWanted, Place.CHAT, priority=True,
+    ),
+    Command(
+        "history.open", "enter", "⏎", "open", "Open",
+        "Go on with the highlighted session; what was found opens at its turn.",
+        OpenSessionWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.search", "slash", "/", "search", "Search",
+        "Search titles, questions, answers and reasoning (any letter that is no key here begins it, too).",
+        SearchWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.rename", "r", "r", "rename", "Rename",
+        "Give the session another title, in its place.",
+        RenameWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.fork", "f", "f", "fork", "Fork",
+        "Go on another way in a new session: from the last turn, or from the one that was found.",
+        ForkWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.delete", "d", "d", "delete", "Delete",
+        "Delete the session; for ten minutes `u` brings it back.",
+        DeleteWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.undo", "u", "u", "bring back", "Bring back",
+        "Bring back the session that was deleted last.",
+        UndoWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.export", "e", "e", "export", "Export",
+        "Write the session to a file on this machine: `.md` to read, `.json` to import.",
+        ExportWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.import", "i", "i", "import", "Import",
+        "Take in a session from a file that was exported as `.json`.",
+        ImportWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.back", "escape", "esc", "back", "Back",
+        "Leave the question or the search, else go back to the chat.",
+        BackWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "history.close", "ctrl+o,f3", "^o", "close", "Close",
+        "Go back to the chat.",
+        CloseWanted, Place.HISTORY, in_palette=False,
+    ),
+    Command(
+        "view.gauges", "f4", "F4", "gauges", "Gauges",
+        "Show the GPUs: use, memory and whose it is, heat, power; with CPU and RAM.",
+        GaugesWanted, Place.CHAT, priority=True,
+    ),
+    Command(
+        "gauges.close", "escape,q,f4", "esc", "close", "Close",
+        "Close the gauges (also F4).",
+        BackWanted, Place.GAUGES, in_palette=False,
+    ),
+    Command(
+        "view.logs", "f5", "F5", "logs", "Logs",
+        "Show the logs of the daemon, of requests and of every engine (again: go back).",
+        LogsWanted, Place.PROGRAM, priority=True,
+    ),
+    Command(
+        "logs.next", "tab", "⇥", "next log", "Next log",
+        "Show the next log (or press its number; Shift+Tab: the one before).",
+        NextLogWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.previous", "shift+tab", "⇧⇥", "log before", "Log before",
+        "Show the log before.",
+        PreviousLogWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.filter", "slash", "/", "filter", "Filter",
+        "Show only the lines that contain some words.",
+        FilterWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.worst", "e", "e", "errors", "Errors and warnings",
+        "Show errors and warnings only, or all again.",
+        WorstLinesWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.search", "s", "s", "search", "Search",
+        "Go to a text; lines far back are searched, too.",
+        SearchWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.found", "n", "n", "below", "Next below",
+        "Go to the next place with the text below; without a text, to the next error or warning.",
+        FoundWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.found_above", "N", "N", "above", "Next above",
+        "Go to the next place above.",
+        FoundAboveWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.cause", "c", "c", "cause", "Cause of the last failure",
+        "Go to the lines that say why the last switch failed, in the log of its engine.",
+        CauseWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.follow", "f", "f", "follow", "Follow",
+        "Go to the end and stay there (or End).",
+        FollowWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.wrap", "w", "w", "wrap", "Wrap",
+        "Wrap long lines; unwrapped, ← and → show what is beyond the edge.",
+        WrapWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.mark", "space", "␣", "select", "Select lines",
+        "Select lines from here to where the cursor goes.",
+        MarkWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.copy", "y", "y", "copy", "Copy lines",
+        "Copy the line, or the selected ones.",
+        CopyWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "logs.back", "escape,q", "esc", "back", "Back",
+        "Leave what is typed, the selection, the filter, the search; else go back.",
+        BackWanted, Place.LOGS, in_palette=False,
+    ),
+    Command(
+        "view.exchanges", "f6", "F6", "exchanges", "Exchanges and queue",
+        "Show what runs, what waits and why, and the last requests (again: go back).",
+        ExchangesWanted, Place.PROGRAM, priority=True,
+    ),
+    Command(
+        "exchanges.show", "enter", "⏎", "show", "Show it whole",
+        "Show where its time went, what was asked and what was answered.",
+        ShowExchangeWanted, Place.EXCHANGES, in_palette=False,
+    ),
+    Command(
+        "exchanges.cancel", "c", "c", "cancel", "Cancel",
+        "End the exchange while it waits or runs; press it twice.",
+        CancelExchangeWanted, Place.EXCHANGES, in_palette=False,
+    ),
+    Command(
+        "exchanges.replay", "r", "r", "ask again", "Ask again",
+        "Ask the same of another variant, and see both answers.",
+        ReplayWanted, Place.EXCHANGES, in_palette=False,
+    ),
+    Command(
+        "exchanges.outcome", "o", "o", "outcome", "By outcome",
+        "List only those under way, done, failed, cancelled, cut; then all again.",
+        OutcomeWanted, Place.EXCHANGES, in_palette=False,
+    ),
+    Command(
+        "exchanges.runtime", "u", "u", "runtime", "By runtime",
+        "List only those of one runtime, then of the next; then all again.",
+        RuntimeWanted, Place.EXCHANGES, in_palette=False,
+    ),
+    Command(
+        "exchanges.filter", "slash", "/", "filter", "Filter",
+        "List only those that say these words: model, client, path, error.",
+        FilterWanted, Place.EXCHANGES, in_palette=False,
+    ),
+    Command(
+        "exchanges.back", "escape,q", "esc", "back", "Back",
+        "Take back a question or the filters, else go back.",
+        BackWanted, Place.EXCHANGES, in_palette=False,
+    ),
+    Command(
+        "exchange.replay", "r", "r", "ask again", "Ask again",
+        "Ask the same of another variant; both answers stand side by side.",
+        ReplayWanted, Place.EXCHANGE, in_palette=False,
+    ),
+    Command(
+        "exchange.copy", "y", "y", "copy the answer", "Copy the answer",
+        "Copy what was answered.",
+        CopyWanted, Place.EXCHANGE, in_palette=False,
+    ),
+    Command(
+        "exchange.back", "escape,q", "esc", "back", "Back",
+        "Go back to the list; a replay that is not answered yet is cancelled.",
+        BackWanted, Place.EXCHANGE, in_palette=False,
+    ),
+    Command(
+        "turn.take", "enter", "⏎", "do it", "Do it",
+        "Do what is highlighted.",
+        TakeWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.retry", "r", "r", "retry", "Retry",
+        "Ask again; the new answer stands beside the old one and is gone on from.",
+        RetryWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.elsewhere", "o", "o", "retry on…", "Retry on another model or runtime…",
+        "Ask another model or runtime, and see both answers beside each other.",
+        RetryElsewhereWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.edit", "e", "e", "edit", "Edit and ask again",
+        "Bring the question back into the prompt; what is sent stands in its place.",
+        EditWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.continue", "c", "c", "continue", "Continue the answer",
+        "Let an answer that was stopped or cut off go on.",
+        ContinueWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.prefer", "p", "p", "prefer", "Go on from the other answer",
+        "Of several answers, choose which one the session goes on from.",
+        PreferWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.copy", "y", "y", "copy", "Copy the answer",
+        "Copy the answer, whole.",
+        CopyAnswerWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.code", "k", "1…9", "code", "Copy a block of code",
+        "Copy a block of code by its number (k: the last one).",
+        CopyCodeWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.editor", "v", "v", "open", "Open the answer in the editor",
+        "Open the answer in $EDITOR.",
+        OpenAnswerWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.fork", "f", "f", "fork", "Fork from here",
+        "Make a new session of the turns up to this one, and open it.",
+        ForkHereWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.details", "i", "i", "details", "Details",
+        "Show the request id, preset, profile, parameters and time under the answer.",
+        DetailsWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.earlier", "left", "←", "before", "Turn before",
+        "Choose the turn before.",
+        EarlierTurnWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.later", "right", "→", "after", "Turn after",
+        "Choose the turn after.",
+        LaterTurnWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "turn.close", "escape,q,f7", "esc", "close", "Close",
+        "Close; nothing is done.",
+        BackWanted, Place.TURN, in_palette=False,
+    ),
+    Command(
+        "session.keep", "f8", "F8", "keep", "Keep",
+        "Keep what is set (Enter in a field, too).",
+        SessionSettingsWanted, Place.SESSION, in_palette=False,
+    ),
+    Command(
+        "session.leave", "escape", "esc", "leave", "Leave",
+        "Leave; nothing is changed.",
+        BackWanted, Place.SESSION, in_palette=False,
+    ),
+    Command(
+        "attach.take", "enter", "⏎", "attach", "Attach",
+        "Attach the file; a folder is opened.",
+        TakeWanted, Place.ATTACH, in_palette=False,
+    ),
+    Command(
+        "attach.complete", "tab", "⇥", "complete", "Complete",
+        "Complete the path; ↑ and ↓ choose among what fits.",
+        AttachWanted, Place.ATTACH, in_palette=False, priority=True,
+    ),
+    Command(
+        "attach.leave", "escape", "esc", "leave", "Leave",
+        "Leave; nothing is attached.",
+        BackWanted, Place.ATTACH, in_palette=False,
+    ),
+    Command(
         "view.theme", "ctrl+t", "^t", "light/dark", "Light or dark",
         "Change between the light and the dark theme; remembered.",
         LightOrDarkWanted, Place.PROGRAM, priority=True,
+    ),
+    Command(
+        "view.mouse", "f12", "F12", "mouse", "Mouse on or off",
+        "Give the mouse to the terminal, to select with, or take it back; remembered.",
+        MouseWanted, Place.PROGRAM, priority=True,
     ),
     Command(
         "program.palette", "ctrl+p", "^p", "commands", "Commands",

@@ -6,14 +6,21 @@ Knows nothing of the screen. What happens is given as news, one small value each
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from footplate_daemon import errors, wire
+from footplate_tui.asking import Asking
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 2.0
+
+TURNS_AT_FIRST = 60
+"""So many turns are read at a time: more than are mounted at first, much less than a long session has."""
+TURNS_BEFORE = 20
+"""So many are read before the one at which a session is opened."""
 
 FINISHED = frozenset({wire.TurnState.DONE, wire.TurnState.STOPPED, wire.TurnState.FAILED})
 
@@ -28,6 +35,8 @@ class Daemon(Protocol):
 
     async def models(self) -> list[wire.ModelInfo]: ...
     def follow_status(self) -> AsyncIterator[wire.Status]: ...
+    def follow_gpu(self) -> AsyncIterator[wire.GpuSnapshot]: ...
+    async def gpu_history(self, seconds: float = 600.0) -> wire.GpuHistory: ...
     async def plan(
         self, name: str, runtime: str | None = None, preset: str | None = None, context: int | None = None
     ) -> wire.Plan: ...
@@ -38,13 +47,41 @@ class Daemon(Protocol):
     async def apply_remedy(self, switch_id: int, number: int, *, wait: bool = False) -> wire.Switch: ...
     async def stop_engine(self, name: str) -> wire.Status: ...
     async def sessions(self, limit: int = 50) -> list[wire.Session]: ...
-    async def session(self, session_id: str) -> wire.SessionWithTurns: ...
+    def follow_sessions(self) -> AsyncIterator[wire.SessionsChanged]: ...
+    async def session_page(self, limit: int = 50, before: str | None = None) -> wire.SessionPage: ...
+    async def search(self, words: str, limit: int = 20) -> list[wire.SearchHit]: ...
+    async def session(
+        self, session_id: str, *, first: int | None = None, limit: int | None = None, last: int | None = None
+    ) -> wire.SessionWithTurns: ...
+    async def rename_session(self, session_id: str, title: str) -> wire.Session: ...
+    async def fork_session(self, session_id: str, wish: wire.ForkWish) -> wire.Session: ...
+    async def delete_session(self, session_id: str) -> None: ...
+    async def restore_session(self, session_id: str) -> wire.Session: ...
+    async def export_session(
+        self,
+        session_id: str,
+        format: Literal["markdown", "json"] = "markdown",  # noqa: A002 -- the client's name
+    ) -> str: ...
+    async def import_session(self, exported: str | bytes) -> wire.Session: ...
     async def create_session(self, wish: wire.SessionWish | None = None) -> wire.Session: ...
+    async def change_session(self, session_id: str, change: wire.SessionChange) -> wire.Session: ...
     async def ask(self, session_id: str, wish: wire.TurnWish) -> wire.Turn: ...
     async def stop_turn(self, session_id: str, number: int) -> wire.Turn: ...
     def follow_turn(
         self, session_id: str, number: int, *, last_event_id: str | None = None
     ) -> AsyncIterator[tuple[str, wire.TurnDelta | wire.Turn]]: ...
+    async def logs(self) -> list[wire.LogInfo]: ...
+    async def log_page(self, name: str, lines: int = 1000, before: str | None = None) -> wire.LogPage: ...
+    def follow_log(
+        self, name: str, lines: int = 1000, after: str | None = None
+    ) -> AsyncIterator[wire.LogPage]: ...
+    async def exchanges(self, wanted: wire.ExchangeFilter | None = None) -> list[wire.Exchange]: ...
+    async def exchange(self, exchange_id: int) -> wire.ExchangeWhole: ...
+    def follow_exchanges(self, wanted: wire.ExchangeFilter | None = None) -> AsyncIterator[wire.Exchange]: ...
+    async def cancel_exchange(self, exchange_id: int) -> wire.Exchange: ...
+    async def replay_exchange(
+        self, exchange_id: int, *, runtime: str | None = None, variant: str | None = None
+    ) -> wire.Replay: ...
     async def aclose(self) -> None: ...
 
 
@@ -128,23 +165,59 @@ async def follow_status(daemon: Daemon, *, pause: Pause = asyncio.sleep) -> Asyn
         failed_attempts += 1
 
 
+async def follow_gauges(
+    daemon: Daemon, *, pause: Pause = asyncio.sleep
+) -> AsyncIterator[wire.GpuSnapshot | None]:
+    """Yield each reading for ever; None when the line is cut, until the next reading."""
+    failed_attempts = 0
+    while True:
+        with contextlib.suppress(errors.FootplateError):
+            async for snapshot in daemon.follow_gpu():
+                failed_attempts = 0
+                yield snapshot
+        yield None
+        await pause(pause_before(failed_attempts))
+        failed_attempts += 1
+
+
 async def ask(
-    daemon: Daemon, session_id: str, prompt: str, *, turns_known: int, was_tried: bool
+    daemon: Daemon, session_id: str, asking: Asking, *, turns_known: int, was_tried: bool
 ) -> wire.Turn:
     """Ask once. `was_tried`: an earlier attempt was cut, so look first whether it arrived."""
     if was_tried:
-        session = await daemon.session(session_id)
-        unknown = session.turns[turns_known:]
-        arrived = next((turn for turn in reversed(unknown) if turn.prompt == prompt), None)
+        session = await daemon.session(session_id, first=turns_known + 1)
+        arrived = next((turn for turn in reversed(session.turns) if turn.prompt == asking.text), None)
         if arrived:
             return arrived
-    return await daemon.ask(session_id, wire.TurnWish(prompt=prompt))
+    files = tuple(wire.AttachmentWish(name=each.name, data=each.data) for each in asking.enclosed)
+    wish = wire.TurnWish(
+        prompt=asking.text,
+        model=asking.model,
+        instead_of=asking.instead_of,
+        continue_of=asking.continue_of,
+        after=asking.after,
+        attachments=files or None,
+    )
+    return await daemon.ask(session_id, wish)
 
 
 async def last_session(daemon: Daemon) -> wire.SessionWithTurns | None:
-    """Give the session used last, whole; None when there is none."""
+    """Give the session used last with its last turns; None when there is none."""
     sessions = await daemon.sessions(limit=1)
-    return await daemon.session(sessions[0].id) if sessions else None
+    return await open_session(daemon, sessions[0].id) if sessions else None
+
+
+async def open_session(daemon: Daemon, session_id: str, turn: int | None = None) -> wire.SessionWithTurns:
+    """Give a session with its last turns, or with those from a little before a certain one."""
+    if turn is None:
+        return await daemon.session(session_id, last=TURNS_AT_FIRST)
+    return await daemon.session(session_id, first=max(turn - TURNS_BEFORE, 1))
+
+
+async def earlier_turns(daemon: Daemon, session_id: str, before: int) -> tuple[wire.Turn, ...]:
+    """Give some of the turns before the one of this number."""
+    first = max(before - TURNS_AT_FIRST, 1)
+    return (await daemon.session(session_id, first=first, limit=before - first)).turns
 
 
 async def demonstrations(daemon: Daemon) -> frozenset[str]:

@@ -57,6 +57,8 @@ class Answered:
     tokens_per_second: float | None = None
     ttft_seconds: float | None = None
     finish_reason: str | None = None
+    seconds: float | None = None
+    """From when it was asked to its end."""
 
 
 def speaker(model: str | None, runtime: str | None) -> str:
@@ -77,6 +79,8 @@ def answer_figures(answered: Answered) -> str:
         parts.append(f"first {duration(answered.ttft_seconds)}")
     if answered.finish_reason not in {None, "stop"}:
         parts.append(finish_reason(answered.finish_reason or ""))
+    if answered.seconds is not None:
+        parts.append(f"{duration(answered.seconds)} in all")
     return " · ".join(parts)
 
 
@@ -84,6 +88,15 @@ def finish_reason(reason: str) -> str:
     """Say why an answer ended, in words where the API's own word says little."""
     words = {"length": "cut off at max_tokens", "tool_calls": "calls a tool", "content_filter": "filtered"}
     return words.get(reason, reason)
+
+
+def size(byte_count: int) -> str:
+    """Give the size of a file: `420 B`, `12 kB`, `3.4 MB`."""
+    if byte_count < 1000:
+        return f"{byte_count} B"
+    if byte_count < 999_500:
+        return f"{byte_count / 1000:.0f} kB"
+    return f"{byte_count / 1e6:.1f} MB"
 
 
 def fit(items: Sequence[str], width: int, *, gap: int = 2) -> int:

@@ -19,7 +19,8 @@ from footplate_tui.theme import runtime_colour
 if TYPE_CHECKING:
     from footplate_daemon.wire import Diagnosis, ModelInfo, Plan, Status, Step, Switch, VariantInfo
 
-COLUMNS = (("SIZE", 9), ("CONTEXT", 8), ("LOADS IN", 11), ("MEMORY", 10))
+COLUMNS = (("SIZE", 9), ("CONTEXT", 8), ("LOADS IN", 11), ("MEMORY", 10), ("FITS", 6), ("SPEED", 13))
+SPEED_FROM_WIDTH = 100
 MEMORY_FROM_WIDTH = 84
 LOADS_FROM_WIDTH = 66
 """Below these widths the column is left out; what it says stands under the table, too."""
@@ -105,9 +106,11 @@ def table_line(row: Row, width: int) -> Content:
 
 
 def _columns(width: int) -> Sequence[tuple[str, int]]:
-    if width >= MEMORY_FROM_WIDTH:
+    if width >= SPEED_FROM_WIDTH:
         return COLUMNS
-    return COLUMNS[:-1] if width >= LOADS_FROM_WIDTH else COLUMNS[:-2]
+    if width >= MEMORY_FROM_WIDTH:
+        return COLUMNS[:4]
+    return COLUMNS[:3] if width >= LOADS_FROM_WIDTH else COLUMNS[:2]
 
 
 def _name_width(width: int, columns: Sequence[tuple[str, int]]) -> int:
@@ -127,13 +130,15 @@ def _named(row: Row, width: int) -> Content:
     )
 
 
-def _figures(info: VariantInfo) -> tuple[str, str, str, str]:
+def _figures(info: VariantInfo) -> tuple[str, str, str, str, str, str]:
     weighs = size(info.size_bytes) if info.size_bytes is not None else "-"
     return (
         "not here" if info.on_disk is False else weighs,
         tokens(info.context) if info.context else "-",
         duration(info.last_load_seconds) if info.last_load_seconds is not None else "-",
         size(info.memory_bytes) if info.memory_bytes is not None else "-",
+        {True: "yes", False: "no", None: "-"}[info.fits],
+        f"{info.last_tokens_per_second:,.0f} tok/s" if info.last_tokens_per_second else "-",
     )
 
 
@@ -173,6 +178,7 @@ def about(row: Row, width: int) -> Content:
         "its weights are not on this machine" if info.on_disk is False else "",
         "" if info.last_load_seconds is not None else "never loaded here",
         f"loads in {_figures(info)[2]}" if info.last_load_seconds and width < LOADS_FROM_WIDTH else "",
+        "there is no room for it" if info.fits is False and width < SPEED_FROM_WIDTH else "",
         f"needed {_figures(info)[3]} of memory" if info.memory_bytes and width < MEMORY_FROM_WIDTH else "",
         f"presets {', '.join(info.presets)}" if info.presets else "",
         ", ".join(info.capabilities) if info.capabilities != ("chat",) else "",

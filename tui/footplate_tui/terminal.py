@@ -1,7 +1,7 @@
 """What is decided about the terminal before Textual is there: its colours, the way to its clipboard.
 
-Pure but for `prepare`, which writes the environment, `mend_textual`, which changes Textual, and
-`load_tmux_buffer`, which runs tmux.
+Pure but for `prepare`, which writes the environment, `mend_textual`, which changes Textual, `give_mouse`,
+and `load_tmux_buffer`, which runs tmux.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, MutableMapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textual.driver import Driver
 
 TRUECOLOR_TERMS = (
     "kitty",
@@ -82,6 +86,18 @@ def mend_textual(version: str, *, slim: bool) -> bool:
     if slim:
         slim_writer.install()
     return True
+
+
+def give_mouse(driver: Driver, *, is_ours: bool) -> None:
+    """Take the mouse or give it to the terminal, while Textual runs."""
+    # Private, and not in every driver: a browser has no mouse to give.
+    change = getattr(driver, "_enable_mouse_support" if is_ours else "_disable_mouse_support", None)
+    # Without a mouse both of them do nothing.
+    driver._mouse = True  # noqa: SLF001 -- see above
+    if change:
+        change()
+        driver.flush()
+    driver._mouse = is_ours  # noqa: SLF001 -- see above
 
 
 def clipboard_route(environment: Mapping[str, str]) -> ClipboardRoute:

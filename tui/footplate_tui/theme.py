@@ -9,7 +9,14 @@ LIGHT_NAME = "footplate-light"
 
 RUNTIMES = ("vllm", "ollama", "llamacpp", "transformers", "remote")
 OWN_VARIABLES = frozenset(
-    {"muted", "faint", "code-background", "heading", *(f"runtime-{runtime}" for runtime in RUNTIMES)}
+    {
+        "muted",
+        "faint",
+        "code-background",
+        "heading",
+        "foreign",
+        *(f"runtime-{runtime}" for runtime in RUNTIMES),
+    }
 )
 """What our styles use beyond the variables that every Textual theme has."""
 
@@ -37,6 +44,7 @@ DARK = Theme(
         "runtime-llamacpp": "#5fd7d7",
         "runtime-transformers": "#d7af5f",
         "runtime-remote": "#af87d7",
+        "foreign": "#d787af",
         "border": "#5fafff",
         "border-blurred": "#4e4e4e",
         "footer-key-foreground": "#5fafff",
@@ -81,6 +89,7 @@ LIGHT = Theme(
         "runtime-llamacpp": "#008787",
         "runtime-transformers": "#875f00",
         "runtime-remote": "#875faf",
+        "foreign": "#af005f",
         "border": "#005faf",
         "border-blurred": "#bcbcbc",
         "footer-key-foreground": "#005faf",

@@ -6,7 +6,6 @@ a turn of that session, which goes on if we leave.
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,12 @@ from typing import Any
 
 import click
 
-from footplate_daemon import errors, lifecycle, wire
-from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon import errors, wire
+from footplate_tui.cli import reaching
 from footplate_tui.cli.names import complete_model
+
+WARNING = "x_footplate_warning"
+"""The field of a stream's last chunk that says what is odd about an answer that did not fail."""
 
 
 @click.command()
@@ -50,9 +51,7 @@ def ask(
     if session_id and system:
         raise click.UsageError("--system does not go with --session.")
     prompt = _prompt(question)
-    paths = Paths.from_environment(os.environ)
-    if lifecycle.health(paths) is None:
-        lifecycle.up(paths)
+    reaching.socket(start=True)
     parameters = {
         name: value
         for name, value in (("max_tokens", max_tokens), ("temperature", temperature))
@@ -61,10 +60,10 @@ def ask(
     writer = _Writer(as_json=as_json)
     if session_id:
         wish = wire.TurnWish(prompt=prompt, model=model, parameters=parameters)
-        result = asyncio.run(_ask_in_session(paths, session_id, wish, writer))
+        result = asyncio.run(_ask_in_session(session_id, wish, writer))
     else:
         body = {"messages": _messages(system, prompt), **parameters, **({"model": model} if model else {})}
-        result = asyncio.run(_ask_gateway(paths, body, writer))
+        result = asyncio.run(_ask_gateway(body, writer))
     writer.end(result)
 
 
@@ -95,6 +94,8 @@ class _Writer:
             click.echo(json.dumps(result, ensure_ascii=False))
         elif not self._ends_with_newline:
             click.echo()
+        if result.get("warning") and not self.as_json:
+            click.echo(f"{click.style('warning:', fg='yellow')} {result['warning']}", err=True)
 
 
 def _prompt(question: str | None) -> str:
@@ -110,14 +111,15 @@ def _messages(system: str | None, prompt: str) -> list[dict[str, str]]:
     return [*before, {"role": "user", "content": prompt}]
 
 
-async def _ask_gateway(paths: Paths, body: Mapping[str, Any], writer: _Writer) -> dict[str, Any]:
+async def _ask_gateway(body: Mapping[str, Any], writer: _Writer) -> dict[str, Any]:
     result: dict[str, Any] = {"id": None, "model": None, "answer": "", "reasoning": ""}
-    result |= {"finish_reason": None, "usage": None}
-    async with FootplateClient(paths.socket) as client:
+    result |= {"finish_reason": None, "usage": None, "warning": None}
+    async with reaching.client() as client:
         async for chunk in client.chat(body):
             result["id"] = chunk.get("id") or result["id"]
             result["model"] = chunk.get("model") or result["model"]
             result["usage"] = chunk.get("usage") or result["usage"]
+            result["warning"] = chunk.get(WARNING) or result["warning"]
             for choice in chunk.get("choices") or []:
                 content, reasoning = _texts(choice.get("delta") or {})
                 writer.write(content, reasoning)
@@ -131,14 +133,15 @@ def _texts(delta: Mapping[str, Any]) -> tuple[str, str]:
     return delta.get("content") or "", delta.get("reasoning_content") or delta.get("reasoning") or ""
 
 
-async def _ask_in_session(
-    paths: Paths, session_id: str, wish: wire.TurnWish, writer: _Writer
-) -> dict[str, Any]:
-    async with FootplateClient(paths.socket) as client:
+async def _ask_in_session(session_id: str, wish: wire.TurnWish, writer: _Writer) -> dict[str, Any]:
+    async with reaching.client() as client:
         asked = await client.ask(session_id, wish)
         turn = await _follow(client.follow_turn(session_id, asked.number), writer) or asked
     if turn.error:
         kind = errors.BY_CODE.get(turn.error.code, errors.FootplateError)
+        diagnosis = turn.error.diagnosis
+        if diagnosis and diagnosis.cause not in turn.error.message:
+            raise kind(f"{turn.error.message} {diagnosis.cause}", hint=turn.error.hint)
         raise kind(turn.error.message, hint=turn.error.hint)
     return turn.model_dump(mode="json")
 

@@ -4,7 +4,6 @@ import asyncio
 import csv
 import io
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
@@ -15,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from footplate_daemon import wire
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Duration, Paths
+from footplate_daemon.settings import Duration
+from footplate_tui.cli import reaching
 from footplate_tui.cli.output import table
 from footplate_tui.format import Answered, answer_figures, duration, finish_reason, rate
 from footplate_tui.harmless import harmless, one_line
@@ -176,7 +176,7 @@ def replay_lines(both: wire.Replay) -> Iterator[str]:
 
 def _with_client(work: Callable[[FootplateClient], Awaitable[T]]) -> T:
     async def working() -> T:
-        async with FootplateClient(Paths.from_environment(os.environ).socket) as client:
+        async with reaching.client() as client:
             return await work(client)
 
     return asyncio.run(working())

@@ -1,15 +1,13 @@
 """`footplate explain`: what would be started for a model, and what its parameters come to there."""
 
 import asyncio
-import os
 import shlex
 from collections.abc import Iterator
 
 import click
 
-from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
 from footplate_daemon.wire import Explanation, ParameterExplained
+from footplate_tui.cli import reaching
 from footplate_tui.cli.names import complete_model
 
 
@@ -42,7 +40,7 @@ def lines(explanation: Explanation) -> Iterator[str]:
 
 
 async def _ask(model: str, runtime: str | None, preset: str | None) -> Explanation:
-    async with FootplateClient(Paths.from_environment(os.environ).socket) as client:
+    async with reaching.client() as client:
         return await client.explain(model, runtime, preset)
 
 

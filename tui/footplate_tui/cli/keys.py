@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
@@ -13,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from footplate_daemon import wire
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Duration, Paths
+from footplate_daemon.settings import Duration
+from footplate_tui.cli import reaching
 from footplate_tui.cli.output import table
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ def lines(keys: Sequence[wire.ApiKey], now: float) -> Iterator[str]:
 
 def _ask(question: Callable[[FootplateClient], Awaitable[T]]) -> T:
     async def asked() -> T:
-        async with FootplateClient(Paths.from_environment(os.environ).socket) as client:
+        async with reaching.client() as client:
             return await question(client)
 
     return asyncio.run(asked())

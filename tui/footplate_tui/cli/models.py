@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator, Sequence
 
 import click
 
 from footplate_daemon import wire
-from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_tui.cli import reaching
 from footplate_tui.cli.output import size, table
 
 
@@ -17,7 +15,7 @@ from footplate_tui.cli.output import size, table
 @click.option("--json", "as_json", is_flag=True, help="Print the models as one JSON object.")
 def models(*, as_json: bool) -> None:
     """List the models, and for each the runtimes that it runs on; * is active."""
-    found = asyncio.run(_models(Paths.from_environment(os.environ)))
+    found = asyncio.run(_models())
     if as_json:
         click.echo(json.dumps({"models": [model.model_dump(mode="json") for model in found]}))
     else:
@@ -35,8 +33,8 @@ def lines(models: Sequence[wire.ModelInfo]) -> Iterator[str]:
     )
 
 
-async def _models(paths: Paths) -> list[wire.ModelInfo]:
-    async with FootplateClient(paths.socket) as client:
+async def _models() -> list[wire.ModelInfo]:
+    async with reaching.client() as client:
         return await client.models()
 
 

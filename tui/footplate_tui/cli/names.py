@@ -17,22 +17,24 @@ PATIENCE_SECONDS = 0.5
 Ask: TypeAlias = Callable[[FootplateClient], Awaitable[Sequence[str]]]
 
 
-def complete_model(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_model(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer models and variants."""
-    return _offers(_models, incomplete)
+    return _offers(context, _models, incomplete)
 
 
-def complete_target(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_target(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer what one can switch to: models, variants, and runtimes."""
-    return _offers(_targets, incomplete)
+    return _offers(context, _targets, incomplete)
 
 
-def complete_engine(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_engine(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer the variants that run."""
-    return _offers(_running, incomplete)
+    return _offers(context, _running, incomplete)
 
 
-def _offers(ask: Ask, incomplete: str) -> list[str]:
+def _offers(context: click.Context, ask: Ask, incomplete: str) -> list[str]:
+    if context.find_root().params.get("host"):
+        return []  # To log in there takes longer than our patience.
     names = asyncio.run(_answer(ask))
     return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
 

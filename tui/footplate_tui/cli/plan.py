@@ -1,15 +1,13 @@
 """`footplate plan`: what a switch would do; nothing is done."""
 
 import asyncio
-import os
 import shlex
 from collections.abc import Iterator
 
 import click
 
 from footplate_daemon import wire
-from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_tui.cli import reaching
 from footplate_tui.cli.names import complete_model
 from footplate_tui.cli.output import size
 from footplate_tui.format import duration
@@ -41,5 +39,5 @@ def lines(plan: wire.Plan) -> Iterator[str]:
 
 
 async def _plan(name: str, runtime: str | None, preset: str | None, context: int | None) -> wire.Plan:
-    async with FootplateClient(Paths.from_environment(os.environ).socket) as client:
+    async with reaching.client() as client:
         return await client.plan(name, runtime, preset, context)

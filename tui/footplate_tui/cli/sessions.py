@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
@@ -13,7 +12,7 @@ import click
 from footplate_daemon import wire
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import NotFound
-from footplate_daemon.settings import Paths
+from footplate_tui.cli import reaching
 from footplate_tui.cli.output import table
 from footplate_tui.format import Answered, answer_figures, count, speaker
 from footplate_tui.harmless import harmless, one_line
@@ -178,7 +177,7 @@ def lines(sessions: Sequence[wire.Session]) -> Iterator[str]:
 
 def _ask(question: Callable[[FootplateClient], Awaitable[T]]) -> T:
     async def asked() -> T:
-        async with FootplateClient(Paths.from_environment(os.environ).socket) as client:
+        async with reaching.client() as client:
             return await question(client)
 
     return asyncio.run(asked())

@@ -1,15 +1,13 @@
 """`footplate status`."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 
 import click
 
 from footplate_daemon import wire
-from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_tui.cli import reaching
 from footplate_tui.cli.output import table
 from footplate_tui.format import duration
 
@@ -24,12 +22,11 @@ def status(*, as_json: bool, deep: bool) -> int:
 
     Exit code 3: there is no daemon. With --deep, 1: a part has failed.
     """
-    paths = Paths.from_environment(os.environ)
     if deep:
-        health = asyncio.run(_deep_health(paths))
+        health = asyncio.run(_deep_health())
         click.echo(health.model_dump_json() if as_json else "\n".join(health_lines(health)))
         return 0 if health.status == "ok" else 1
-    found = asyncio.run(_status(paths))
+    found = asyncio.run(_status())
     click.echo(found.model_dump_json() if as_json else "\n".join(lines(found, time.time())))
     return 0
 
@@ -69,13 +66,13 @@ def health_lines(health: wire.DeepHealth) -> Iterator[str]:
             yield f"! {part.name}: {part.hint}"
 
 
-async def _deep_health(paths: Paths) -> wire.DeepHealth:
-    async with FootplateClient(paths.socket) as client:
+async def _deep_health() -> wire.DeepHealth:
+    async with reaching.client() as client:
         return await client.deep_health()
 
 
-async def _status(paths: Paths) -> wire.Status:
-    async with FootplateClient(paths.socket) as client:
+async def _status() -> wire.Status:
+    async with reaching.client() as client:
         return await client.status()
 
 

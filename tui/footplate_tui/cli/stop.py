@@ -1,7 +1,6 @@
 """`footplate stop`: unload an engine; the next request for it, or a switch, brings it back."""
 
 import asyncio
-import os
 import time
 
 import click
@@ -9,7 +8,7 @@ import click
 from footplate_daemon import wire
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import NotFound
-from footplate_daemon.settings import Paths
+from footplate_tui.cli import reaching
 from footplate_tui.cli.names import complete_engine
 from footplate_tui.format import count, duration
 
@@ -33,7 +32,7 @@ def stop(name: str | None, *, as_json: bool) -> None:
 
 
 async def _stop(name: str | None, *, tell: bool) -> tuple[str | None, wire.Status]:
-    async with FootplateClient(Paths.from_environment(os.environ).socket) as client:
+    async with reaching.client() as client:
         status = await client.status()
         name = name or status.active
         if name is None:

@@ -4,7 +4,6 @@ Ctrl-C takes the wish back: the daemon returns to what was active before.
 """
 
 import asyncio
-import os
 from contextlib import AbstractContextManager
 
 import click
@@ -12,8 +11,8 @@ import click
 from footplate_daemon import wire
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import NotFound
-from footplate_daemon.settings import RUNTIMES, Paths
-from footplate_tui.cli import switch_text
+from footplate_daemon.settings import RUNTIMES
+from footplate_tui.cli import reaching, switch_text
 from footplate_tui.cli.names import complete_target
 from footplate_tui.cli.watching import Nowhere, Shown, for_people, watch
 
@@ -155,4 +154,4 @@ async def _last_failed(client: FootplateClient) -> int:
 
 
 def _client() -> FootplateClient:
-    return FootplateClient(Paths.from_environment(os.environ).socket)
+    return reaching.client()

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import click
 
 from footplate_daemon import wire
-from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_tui.cli import reaching
 from footplate_tui.cli.output import table
 from footplate_tui.cli.switch_text import seconds
 from footplate_tui.format import duration
@@ -35,7 +33,7 @@ def lines(switches: Sequence[wire.Switch]) -> Iterator[str]:
 
 
 async def _switches(limit: int) -> list[wire.Switch]:
-    async with FootplateClient(Paths.from_environment(os.environ).socket) as client:
+    async with reaching.client() as client:
         return await client.switches(limit)
 
 

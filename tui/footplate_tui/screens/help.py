@@ -12,7 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from footplate_tui.commands import COMMANDS, Command, Place
+from footplate_tui.commands import Command, Place
+from footplate_tui.keymap import Keymap, keymap_of
 
 KEY_COLUMN = 8
 TEXT_COLUMN = 54
@@ -29,18 +30,20 @@ class HelpScreen(ModalScreen[None]):
         box.border_title = "Keys"
         box.border_subtitle = "Esc closes"
         with box:
-            yield Static(_listing(), markup=False)
+            yield Static(_listing(keymap_of(self.app)), markup=False)
 
 
-def _listing() -> Content:
+def _listing(keymap: Keymap) -> Content:
     lines: list[Content] = []
     for place in Place:
-        lines.append(Content.styled(place.value, "bold $heading"))
-        lines += [_line(command) for command in COMMANDS if command.place is place]
+        lines.append(Content.styled(keymap.title(place), "bold $heading"))
+        lines += [_line(command) for command in keymap.commands(place)]
         lines.append(Content(""))
     lines.append(
         Content.styled(
-            "Shift and the mouse select text. Answers belong to the daemon: quitting stops none of them.",
+            "Shift and the mouse select text; F12 or --no-mouse gives the mouse to the terminal. "
+            "Other keys: keys.toml, see docs/terminal.md. "
+            "Answers belong to the daemon: quitting stops none of them.",
             "$muted",
         )
     )

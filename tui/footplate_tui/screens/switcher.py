@@ -21,7 +21,7 @@ from textual.widgets.option_list import Option
 from footplate_daemon import errors
 from footplate_daemon.wire import ModelInfo, Status, Switch, SwitchWish
 from footplate_tui import conversation
-from footplate_tui.commands import BY_ID, COMMANDS, Place, bindings
+from footplate_tui.commands import BY_ID, Place, bindings
 from footplate_tui.harmless import one_line
 from footplate_tui.switching import Endings, Row, about, matching, plan_text, rows, table_head, table_line
 from footplate_tui.widgets.status_line import KeyLine
@@ -34,9 +34,6 @@ KEYS = ("switcher.choose", "switcher.plan", "switcher.stop", "switcher.filter", 
 FAILED_KEYS = ("switcher.choose", "switcher.why", *KEYS[1:])
 FILTER_KEYS = ("switcher.choose", "switcher.back", "switcher.close")
 SWITCHING_KEYS = ("switcher.cancel", "switcher.close", "switcher.choose", "switcher.plan")
-LETTERS = frozenset(
-    key for command in COMMANDS if command.place is Place.SWITCHER for key in command.keys.split(",")
-)
 Answered = TypeVar("Answered")
 
 DAEMON_IS_DOWN = (
@@ -223,10 +220,13 @@ class SwitcherScreen(ModalScreen[Switch | None]):
             if event.key in {"down", "up"}:
                 event.stop()
                 self._table.focus()
-        elif event.is_printable and event.character and event.character not in LETTERS | {"/", " "}:
+        elif event.is_printable and event.character and not self._is_key(event.character):
             event.stop()
             self._filter.focus()
             self._filter.insert_text_at_cursor(event.character)
+
+    def _is_key(self, character: str) -> bool:
+        return character in self.footplate.keymap.keys(Place.SWITCHER) | {"/", " "}
 
     def on_filter_wanted(self) -> None:
         self._filter.focus()

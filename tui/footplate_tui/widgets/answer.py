@@ -17,10 +17,10 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from footplate_daemon.errors import FootplateError
-from footplate_tui.format import Answered, answer_figures, speaker
-from footplate_tui.harmless import harmless, one_line
+from footplate_tui.harmless import harmless
 from footplate_tui.slim_writer import is_behind
-from footplate_tui.theme import RUNTIMES, runtime_colour
+from footplate_tui.theme import RUNTIMES
+from footplate_tui.widgets import answer_words
 from footplate_tui.widgets.ground import empty_rows
 from footplate_tui.widgets.prose import Prose
 from footplate_tui.widgets.reasoning import Reasoning
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from textual.strip import Strip
 
     from footplate_daemon.wire import Turn
+    from footplate_tui.places import Version
 
 FINISHED = frozenset({"done", "stopped", "failed"})
 
@@ -47,13 +48,20 @@ class Spoken:
 
 
 class Answer(Vertical):
-    """The answer of one turn, whole or still coming."""
+    """One answer, whole or still coming: of a turn, and of those that go on with it."""
 
     def __init__(self, spoken: Spoken, prose: Prose | None = None) -> None:
         super().__init__(classes=f"-{spoken.runtime}" if spoken.runtime in RUNTIMES else None)
         self.text = ""
         """The answer so far, as it came."""
         self._reasoning_text = ""
+        self._before = ("", "")
+        """The text and the reasoning of the turns that the last one goes on with."""
+        self._asked = ""
+        """What was asked, where that is not what stands above."""
+        self._stands = ""
+        """How it stands among other answers to the question."""
+        self._shows_details = False
         self._spoken = spoken
         self._prose = prose or Prose()
         self._label = Static(markup=False, classes="label")
@@ -70,16 +78,30 @@ class Answer(Vertical):
         self._drawing = asyncio.Lock()
 
     @classmethod
-    def of_turn(cls, turn: Turn) -> Answer:
-        """Make the answer of a turn that is not being followed (yet)."""
-        prose = Prose(harmless(turn.answer), is_whole=turn.state.value in FINISHED)
-        answer = cls(Spoken(turn.model, turn.runtime), prose)
-        answer.text = turn.answer
-        answer._reasoning_text = turn.reasoning
+    def of_version(
+        cls, version: Version, spoken: Spoken | None = None, *, asked: str = "", stands: str = ""
+    ) -> Answer:
+        """Make the answer of turns that are not being followed (yet).
+
+        `spoken`: who will answer, as long as the turn does not say so.
+        """
+        turn = version.last
+        prose = Prose(harmless(version.answer), is_whole=turn.state.value in FINISHED)
+        told = spoken or Spoken()
+        answer = cls(Spoken(turn.model or told.model, turn.runtime or told.runtime), prose)
+        answer.text = version.answer
+        answer._reasoning_text = version.reasoning
+        answer._before = (
+            version.answer[: len(version.answer) - len(turn.answer)],
+            version.reasoning[: len(version.reasoning) - len(turn.reasoning)],
+        )
         answer._turn = turn
+        answer._asked, answer._stands = asked, stands
         return answer
 
     def compose(self) -> ComposeResult:
+        if self._asked:
+            yield Static(harmless(self._asked), markup=False, classes="asked")
         if self._reasoning_text:
             yield Reasoning(self._reasoning_text)
         yield self._prose
@@ -109,12 +131,13 @@ class Answer(Vertical):
         """Take the turn as the daemon has it: more is added, other text replaces ours."""
         self._turn = turn
         self._spoken = Spoken(turn.model or self._spoken.model, turn.runtime or self._spoken.runtime)
-        if turn.answer.startswith(self.text) and turn.reasoning.startswith(self._reasoning_text):
-            content, reasoning = turn.answer[len(self.text) :], turn.reasoning[len(self._reasoning_text) :]
+        text, thought = self._before[0] + turn.answer, self._before[1] + turn.reasoning
+        if text.startswith(self.text) and thought.startswith(self._reasoning_text):
+            content, reasoning = text[len(self.text) :], thought[len(self._reasoning_text) :]
             if content or reasoning:
                 self.grow(content, reasoning)
-        elif not self.text.startswith(turn.answer):
-            await self._begin_anew(turn)
+        elif not self.text.startswith(text):
+            await self._begin_anew(text, thought)
         await self._draw()
         if turn.state.value in FINISHED:
             self._finish()
@@ -131,6 +154,11 @@ class Answer(Vertical):
         """Open or close the reasoning, if there is any."""
         for reasoning in self.query(Reasoning):
             reasoning.toggle()
+
+    def toggle_details(self) -> None:
+        """Show or hide what the label leaves out: the request's id, preset, parameters."""
+        self._shows_details = not self._shows_details
+        self._show_end()
 
     def _draw_later(self) -> None:
         self._timer = self.set_timer(max(DRAW_SECONDS, self._drawn_in / DRAW_SHARE), self._draw_when_taken)
@@ -166,9 +194,9 @@ class Answer(Vertical):
             self._stop_thinking()
             self._prose.finish()
 
-    async def _begin_anew(self, turn: Turn) -> None:
-        self.text, self._reasoning_text = turn.answer, turn.reasoning
-        self._undrawn, self._undrawn_reasoning = turn.answer, turn.reasoning
+    async def _begin_anew(self, text: str, reasoning: str) -> None:
+        self.text, self._reasoning_text = text, reasoning
+        self._undrawn, self._undrawn_reasoning = text, reasoning
         async with self._drawing:
             self._prose.clear()
             await self.query(Reasoning).remove()
@@ -177,7 +205,7 @@ class Answer(Vertical):
         for reasoning in self.query(Reasoning):
             return reasoning
         reasoning = Reasoning()
-        await self.mount(reasoning, before=0)
+        await self.mount(reasoning, before=self._prose)
         return reasoning
 
     def _stop_thinking(self) -> None:
@@ -191,12 +219,11 @@ class Answer(Vertical):
         """Show what stands under the text: the error where there is one, and the label."""
         if not self._has_parts:
             return
+        trouble = answer_words.trouble(self._turn, self._failure)
         error = self.query_one(".error", Static)
-        failure = self._failure or (self._turn.error if self._turn else None)
-        error.display = failure is not None
-        if failure:
-            hint = Content.styled(f"\n{harmless(failure.hint)}", "$muted") if failure.hint else Content("")
-            error.update(Content.assemble(("✗ ", "$error"), harmless(failure.message), hint))
+        error.display = bool(trouble.plain)
+        if trouble.plain:
+            error.update(trouble)
         label = self._label_content()
         if label != self._labelled:
             self._labelled = label
@@ -205,29 +232,15 @@ class Answer(Vertical):
             self.add_class(f"-{self._spoken.runtime}")
 
     def _label_content(self) -> Content:
-        who = Content.assemble(
-            (
-                speaker(one_line(self._spoken.model or ""), one_line(self._spoken.runtime or "")),
-                runtime_colour(self._spoken.runtime),
-            )
-        )
-        state = self._turn.state.value if self._turn else ""
-        ended = {"stopped": (" · stopped", "$warning"), "failed": (" · failed", "$error")}.get(state, "")
-        return Content.assemble(who, (self._how(), "$muted"), ended)
+        spoken = (self._spoken.model, self._spoken.runtime)
+        label = answer_words.label(spoken, self._how(), self._turn, self._stands)
+        if self._shows_details and self._turn:
+            return Content.assemble(label, "\n", answer_words.details(self._turn))
+        return label
 
     def _how(self) -> str:
-        turn = self._turn
         if self._failure:
-            return " · lost"
-        state = turn.state.value if turn else "waiting"
-        if turn is None or state in {"waiting", "streaming"}:
-            return " · answering" if self.text or self._reasoning_text else " · waiting for the first token"
-        figures = answer_figures(
-            Answered(
-                completion_tokens=turn.completion_tokens,
-                tokens_per_second=turn.tokens_per_second,
-                ttft_seconds=turn.ttft_seconds,
-                finish_reason=turn.finish_reason if state == "done" else None,
-            )
-        )
-        return f" · {figures}" if figures else ""
+            return "lost"
+        if self._turn is None or self._turn.state.value not in FINISHED:
+            return "answering" if self.text or self._reasoning_text else "waiting for the first token"
+        return answer_words.figures(self._turn)

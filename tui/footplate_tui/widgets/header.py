@@ -30,10 +30,11 @@ class Reading:
     words: str
 
 
-def read(status: Status | None, *, is_connected: bool) -> Reading:
+def read(status: Status | None, *, is_connected: bool, host: str = "") -> Reading:
     """Say in a few words who answers and how he does."""
     if not is_connected:
-        return Reading("○", "$error", "daemon unreachable")
+        words = f"reconnecting to {one_line(host)}…" if host else "daemon unreachable"
+        return Reading("○", "$error", words)
     if status is None:
         return Reading("○", "$muted", "connecting")
     switch = status.switch
@@ -93,5 +94,6 @@ class Header(Widget):
         self._place = place
 
     def render(self) -> Content:
-        reading = read(self.status, is_connected=self.is_connected)
+        host: str = getattr(self.app, "host", "")
+        reading = read(self.status, is_connected=self.is_connected, host=host)
         return compose_line(self.content_size.width, one_line(self.session_title), reading, self._place)

@@ -1,22 +1,30 @@
-"""The line at the bottom: the keys that matter now, and news; it never cuts a key's word."""
+"""The line at the bottom: the keys that matter now, news, and the gauges; it never cuts a key's word."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from footplate_tui.commands import BY_ID, Command
+from footplate_tui.commands import Command
 from footplate_tui.format import fit, truncate
+from footplate_tui.gauge_line import Steady, compact
+from footplate_tui.keymap import keymap_of
+
+if TYPE_CHECKING:
+    from footplate_daemon.wire import GpuSnapshot
 
 IDLE_KEYS = (
     "prompt.send",
     "prompt.newline",
     "model.switch",
+    "chat.turn",
+    "view.gauges",
     "program.palette",
+    "session.history",
     "session.new",
     "chat.copy",
     "program.help",
@@ -41,23 +49,40 @@ def compose_keys(commands: Sequence[Command], width: int) -> Content:
 
 
 class StatusLine(Widget):
-    """Shows keys, and a notice at the right end when there is one; the notice goes before the keys."""
+    """Shows keys, at the right end the gauges, and a notice when there is one; keys give way first."""
 
     notice: reactive[str] = reactive("")
     standing: reactive[str] = reactive("")
     """What stands where a notice would, as long as there is none."""
     is_busy: reactive[bool] = reactive(False)
+    gauges: reactive[Content] = reactive(Content(""), always_update=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steady = Steady()
+
+    def on_mount(self) -> None:
+        self.watch(self.app, "gauges", self._take_gauges)
+
+    def _take_gauges(self, snapshot: GpuSnapshot | None) -> None:
+        gauges = compact(snapshot, self._steady)
+        if (gauges.plain, gauges.spans) != (self.gauges.plain, self.gauges.spans):
+            self.gauges = gauges
 
     def render(self) -> Content:
         width = self.content_size.width
         notice = truncate(self.notice or self.standing, width)
-        room = width - cell_len(notice) - GAP if notice else width
-        commands = [BY_ID[identity] for identity in (BUSY_KEYS if self.is_busy else IDLE_KEYS)]
+        parts = [Content.styled(notice, "$warning"), self.gauges]
+        right = Content(" " * GAP).join(part for part in parts if part.plain)
+        if right.cell_length > width:
+            right = parts[0]
+        room = width - right.cell_length - GAP if right.plain else width
+        keymap = keymap_of(self.app)
+        commands = [keymap.command(identity) for identity in (BUSY_KEYS if self.is_busy else IDLE_KEYS)]
         keys = compose_keys(commands, room)
-        if not notice:
+        if not right.plain:
             return keys
-        gap = " " * max(width - keys.cell_length - cell_len(notice), 0)
-        return Content.assemble(keys, gap, (notice, "$warning"))
+        return Content.assemble(keys, " " * max(width - keys.cell_length - right.cell_length, 0), right)
 
 
 class KeyLine(Widget):
@@ -71,4 +96,5 @@ class KeyLine(Widget):
         self.set_reactive(KeyLine.keys, keys)
 
     def render(self) -> Content:
-        return compose_keys([BY_ID[identity] for identity in self.keys], self.content_size.width)
+        keymap = keymap_of(self.app)
+        return compose_keys([keymap.command(identity) for identity in self.keys], self.content_size.width)

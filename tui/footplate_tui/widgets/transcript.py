@@ -60,6 +60,18 @@ class Transcript(VerticalScroll, can_focus=False):
         self._hold_end()
         self._look()
 
+    def show_from(self, widget: Widget) -> None:
+        """Show a widget at the top, as soon as it is laid out; the end is not followed then."""
+        self._asked_for_more = True
+        self.release_anchor()
+        self._look()
+
+        def show() -> None:
+            self.scroll_to_widget(widget, animate=False, top=True, force=True, immediate=True)
+            self._asked_for_more = False
+
+        self.call_after_refresh(show)
+
     def _hold_end(self) -> None:
         """Hold the end of what is longer than the screen; held, a short text would hang at the bottom."""
         self.anchor(self.virtual_size.height > self.size.height)
@@ -67,6 +79,8 @@ class Transcript(VerticalScroll, can_focus=False):
             self._anchor_released = False
             self.scroll_to(y=0, animate=False, immediate=True)
             self._anchor_released = False
+            # To scroll lets go of the end, and says so before it is held again.
+            self._look()
 
     def page(self, direction: int) -> None:
         """Scroll by almost a page: -1 up, 1 down."""
