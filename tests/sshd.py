@@ -135,7 +135,8 @@ def write(folder: Path, port: int, home: Path, more: tuple[str, ...]) -> None:
     )
     command = folder / "footplate"
     command.write_text(
-        f'#!/bin/sh\nFOOTPLATE_HOME={shlex.quote(str(home))} exec {sys.executable} -P -m footplate_tui "$@"\n'
+        f"#!/bin/sh\nFOOTPLATE_HOME={shlex.quote(str(home))} "
+        f'exec {shlex.quote(sys.executable)} -P -m footplate_tui "$@"\n'
     )
     command.chmod(0o755)
 

@@ -14,6 +14,7 @@ from footplate_daemon.wire import Attachment, AttachmentWish
 
 LARGEST_IMAGE_BYTES = 20 * 1024 * 1024
 LARGEST_TEXT_BYTES = 1024 * 1024
+LARGEST_TOGETHER_BYTES = 64 * 1024 * 1024
 CHARACTERS_OF_AN_IMAGE = 4500
 """What an image takes of the context, as so many characters: about 1,500 tokens."""
 IMAGES = "image/"
@@ -46,7 +47,10 @@ class File:
 
 def read(wishes: Iterable[AttachmentWish]) -> tuple[File, ...]:
     """Take in what a client sent; raise `Invalid` naming the file that cannot be used."""
-    return tuple(_file(wish.name, decoded(wish.data, wish.name)) for wish in wishes)
+    files = tuple(_file(wish.name, decoded(wish.data, wish.name)) for wish in wishes)
+    if sum(len(file.data) for file in files) > LARGEST_TOGETHER_BYTES:
+        raise Invalid("The files together are larger than 64 MiB.", param="attachments", hint=_HINT)
+    return files
 
 
 def decoded(data: str, name: str) -> bytes:

@@ -51,14 +51,19 @@ def messages(
     return [{"role": "system", "content": system}, *said] if system else said
 
 
+FORMER_FILES_BYTES = 64 * 1024 * 1024
+"""Of former turns: they are sent anew with each question."""
+
+
 def fitting(path: Sequence[Turn], characters: int) -> list[Turn]:
     """Give the last question of a path and, before it, as many of the newest as fit with it; each whole."""
     *former, asked = merged(path)
-    room = characters - _length(asked)
+    room, bytes_left = characters - _length(asked), FORMER_FILES_BYTES
     fitted = [asked]
     for turn in reversed(former):
         room -= _length(turn)
-        if room < 0:
+        bytes_left -= sum(each.byte_count for each in turn.attachments)
+        if room < 0 or bytes_left < 0:
             break
         fitted.insert(0, turn)
     return fitted

@@ -293,7 +293,8 @@ class TurnKeeper:
         )
         with_files = [each.number for each in fitting(path, reader.characters) if each.attachments]
         files = await self._sessions.files(turn.session_id, with_files)
-        return messages(path, reader, system=session.system, files=files)
+        # To write pictures in base64 takes long enough to be felt by others.
+        return await asyncio.to_thread(messages, path, reader, system=session.system, files=files)
 
     async def _store_as_it_comes(self, live: _Live) -> None:
         while True:

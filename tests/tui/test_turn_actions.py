@@ -87,7 +87,7 @@ async def test_an_editor_that_is_not_there_is_said(daemon: FakeDaemon, open_term
         await terminal.until_shown("built-in guide")
         await terminal.pilot.press("ctrl+g")
 
-        await terminal.until(lambda: "/nowhere/editor does not start" in terminal.screen.notice)
+        await terminal.until(lambda: "/nowhere/editor could not be used" in terminal.screen.notice)
 
 
 async def test_a_fork_is_opened(daemon: FakeDaemon, open_terminal: Open) -> None:

@@ -376,7 +376,8 @@ async def test_who_hangs_up_frees_the_engine(footplate: Whole, subject: Subject)
     busy = asyncio.ensure_future(footplate.until(lambda status: leases(status, subject.talker) == 1))
     async with footplate.http.stream("POST", "/v1/chat/completions", json=body) as response:
         assert response.status_code == 200
-        await anext(response.aiter_text())
+        chunks = response.aiter_text()  # held: dropped, it would close the connection
+        await anext(chunks)
         await busy
 
     await footplate.until(lambda status: is_quiet(status, subject.talker))

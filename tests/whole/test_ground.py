@@ -106,7 +106,8 @@ async def test_a_client_that_leaves_cancels_the_generation(footplate: Whole) -> 
         **MANY_TOKENS,
     }
     async with footplate.http.stream("POST", "/v1/chat/completions", json=body) as response:
-        await anext(response.aiter_bytes())
+        chunks = response.aiter_bytes()  # held: dropped, it would close the connection
+        await anext(chunks)
         busy = await footplate.until(lambda status: status.engines[0].leases == 1)
     idle = await footplate.until(lambda status: status.engines[0].leases == 0)
 

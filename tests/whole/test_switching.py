@@ -231,7 +231,8 @@ async def test_a_request_for_another_model_waits_with_comments_and_answers(footp
 async def test_a_slow_load_tells_waiting_streams_and_can_be_cancelled(footplate: Whole) -> None:
     body = {"model": "slow", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
     async with footplate.http.stream("POST", "/v1/chat/completions", json=body) as response:
-        first = await anext(response.aiter_text())
+        chunks = response.aiter_text()  # held: dropped, it would close the connection
+        first = await anext(chunks)
         status = await footplate.client.status()
         assert status.switch is not None
         await footplate.http.delete(f"/api/v1/switches/{status.switch.id}")

@@ -189,16 +189,24 @@ async def ask(
         arrived = next((turn for turn in reversed(session.turns) if turn.prompt == asking.text), None)
         if arrived:
             return arrived
-    files = tuple(wire.AttachmentWish(name=each.name, data=each.data) for each in asking.enclosed)
-    wish = wire.TurnWish(
-        prompt=asking.text,
-        model=asking.model,
-        instead_of=asking.instead_of,
-        continue_of=asking.continue_of,
-        after=asking.after,
-        attachments=files or None,
-    )
-    return await daemon.ask(session_id, wish)
+    return await daemon.ask(session_id, _wish(asking))
+
+
+def _wish(asking: Asking) -> wire.TurnWish:
+    try:
+        files = tuple(wire.AttachmentWish(name=each.name, data=each.data) for each in asking.enclosed)
+        return wire.TurnWish(
+            prompt=asking.text,
+            model=asking.model,
+            instead_of=asking.instead_of,
+            continue_of=asking.continue_of,
+            after=asking.after,
+            attachments=files or None,
+        )
+    except ValueError as error:
+        raise errors.Invalid(
+            "This question cannot be sent as it is.", hint="Send fewer files, or a shorter text."
+        ) from error
 
 
 async def last_session(daemon: Daemon) -> wire.SessionWithTurns | None:

@@ -19,7 +19,13 @@ def editor(environment: Mapping[str, str]) -> list[str]:
 
     wanted = environment.get("VISUAL") or environment.get("EDITOR")
     if wanted:
-        return shlex.split(wanted)
+        try:
+            words = shlex.split(wanted)
+        except ValueError:
+            words = []
+        if not words:
+            raise errors.NotFound("The editor's command cannot be read.", hint="Say which: export EDITOR=…")
+        return words
     found = next((name for name in FALLBACKS if which(name)), None)
     if found is None:
         raise errors.NotFound("No editor is found.", hint="Say which: export EDITOR=…")
@@ -30,11 +36,11 @@ def edited(command: list[str], text: str) -> str:
     """Let the user edit a text; blocks until the editor is closed. Raise `NotFound` if it does not start."""
     with tempfile.TemporaryDirectory(prefix="footplate-") as folder:
         file = Path(folder) / "text.md"
-        file.write_text(text, encoding="utf-8", errors="replace")
         try:
+            file.write_text(text, encoding="utf-8", errors="replace")
             subprocess.run([*command, str(file)], check=False)
+            return file.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
         except OSError as error:
             raise errors.NotFound(
-                f"The editor {command[0]} does not start: {error.strerror}.", hint="Set EDITOR to another."
+                f"The editor {command[0]} could not be used: {error.strerror}.", hint="Set EDITOR to another."
             ) from error
-        return file.read_text(encoding="utf-8", errors="replace").removesuffix("\n")

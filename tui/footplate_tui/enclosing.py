@@ -6,6 +6,7 @@ A terminal pastes what is dropped on it: a path, quoted or with escaped spaces, 
 from __future__ import annotations
 
 import base64
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +34,35 @@ def enclose(path: Path) -> Enclosed:
     try:
         if path.is_dir():
             raise errors.Invalid(f"{path} is a folder.", hint="Attach its files one by one.")
-        if path.stat().st_size > LARGEST_BYTES:
-            raise errors.Invalid(
-                f"{path.name} is larger than 20 MiB.", hint="Make the image smaller, or cut the text."
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise errors.NotFound(f"{path}: {error.strerror}.", hint="/attach PATH") from error
-    return Enclosed(path.name, len(data), base64.b64encode(data).decode())
+        if path.exists() and not path.is_file():
+            raise errors.Invalid(f"{path} is no file.", hint="Attach a picture or a text file.")
+        with path.open("rb") as file:
+            data = file.read(LARGEST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise errors.NotFound(f"{path}: {cause}.", hint="/attach PATH") from error
+    if len(data) > LARGEST_BYTES:
+        raise errors.Invalid(
+            f"{path.name} is larger than 20 MiB.", hint="Make the image smaller, or cut the text."
+        )
+    name = os.fsencode(path.name).decode(errors="replace")
+    return Enclosed(name, len(data), base64.b64encode(data).decode())
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, as far as one may look."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file, as far as one may look."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def typed_path(text: str) -> Path:
@@ -55,7 +77,7 @@ def dropped_paths(text: str) -> list[Path]:
         return []
     for words in ([text.strip()], text.strip().splitlines(), _words(text)):
         paths = [_path(word) for word in words]
-        if paths and all(_is_file(path) for path in paths):
+        if paths and all(path.is_absolute() and is_file(path) for path in paths):
             return paths
     return []
 
@@ -66,14 +88,14 @@ def completions(typed: str, limit: int = 50) -> list[str]:
     start = f"{folder}/" if "/" in typed else ""
     try:
         found = sorted(Path(start or ".").expanduser().iterdir())
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return []
     is_wanted = (
         path
         for path in found
         if path.name.startswith(beginning) and (beginning.startswith(".") or not path.name.startswith("."))
     )
-    return [f"{start}{path.name}{'/' if path.is_dir() else ''}" for path in is_wanted][:limit]
+    return [f"{start}{path.name}{'/' if is_folder(path) else ''}" for path in is_wanted][:limit]
 
 
 def _words(text: str) -> list[str]:
@@ -90,10 +112,3 @@ def _path(word: str) -> Path:
         return Path(word).expanduser()
     except RuntimeError:
         return Path(word)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_absolute() and path.is_file()
-    except (OSError, ValueError):
-        return False

@@ -94,6 +94,8 @@ def places(turns: Sequence[Turn], tip: int) -> list[Place]:
         if turn.continue_of is not None and step:
             continue
         heads = beside.get(roots[turn.number], [turn])
+        if turn not in heads:  # what it stands beside is not all here
+            heads = [turn]
         versions = tuple(_version(head, continuing, on_path, tip) for head in heads)
         shown.append(Place(versions, heads.index(turn)))
     return shown

@@ -110,6 +110,8 @@ class Tunnel:
                 return self._connect(start=False, may_ask=False)
             except FootplateError as error:
                 trouble = error.trouble if isinstance(error, _NoLine) else _passing(error)
+            except (OSError, ValueError) as error:  # no more processes or descriptors; closed meanwhile
+                trouble = Trouble(DaemonUnreachable(f"ssh could not be started: {error}."), is_passing=True)
             if self._closing.is_set():
                 return None
             tell(trouble)

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 
 from footplate_tui.commands import BY_ID, Place, bindings
-from footplate_tui.enclosing import completions, typed_path
+from footplate_tui.enclosing import completions, is_file, is_folder, typed_path
 from footplate_tui.harmless import one_line
 from footplate_tui.widgets.status_line import KeyLine
 
@@ -76,9 +76,9 @@ class AttachScreen(ModalScreen[Path | None]):
         event.stop()
         place = self._fitting.highlighted
         path = typed_path(self._paths[place] if place is not None else event.value)
-        if path.is_dir():
+        if is_folder(path):
             self._set(f"{str(self._paths[place] if place is not None else event.value).rstrip('/')}/")
-        elif path.is_file():
+        elif is_file(path):
             self.dismiss(path)
         else:
             news = self.query_one(".news", Static)

@@ -144,10 +144,14 @@ class ChatSessions(ChatTalk):
         self.open_session(forked.id, news="This is the fork; the old session is in the history.")
 
     async def _open(self, session: SessionWithTurns | None, turn: int | None = None) -> None:
+        files = list(self._enclosed) if self._session is None else []
         self._session = session
         self._window.take(session.turns if session else (), turn)
         self._settings = None
         self._stop_editing()
+        if session is not None and files:  # attached while the session was on its way here
+            self._enclosed = files
+            self._show_chips()
         self._remember_prompts()
         self.session_title = session.title if session else ""
         await self._window.mount(turn)

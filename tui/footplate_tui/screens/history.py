@@ -6,6 +6,7 @@ The list lives in the daemon; this screen shows pages of it, and looks again whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable
 from enum import StrEnum
@@ -25,6 +26,7 @@ from footplate_daemon import errors
 from footplate_daemon.wire import ForkWish, SearchHit, Session, Status
 from footplate_tui import conversation
 from footplate_tui.commands import BY_ID, Place, bindings
+from footplate_tui.enclosing import is_file
 from footplate_tui.format import count
 from footplate_tui.harmless import one_line
 from footplate_tui.history import (
@@ -375,10 +377,13 @@ class HistoryScreen(Screen[Opening | None]):
     def _take_name(self, name: str) -> None:
         if not name:
             return
+        path = Path(name)
+        with contextlib.suppress(RuntimeError):  # `~draft.md` is a file's name where there is no such user
+            path = path.expanduser()
         if self._asks is Asks.IMPORT:
-            self.take_in(Path(name).expanduser())
+            self.take_in(path)
         else:
-            self.export(self._asked_about[0], Path(name).expanduser())
+            self.export(self._asked_about[0], path)
 
     # What it asks of the daemon.
 
@@ -527,9 +532,10 @@ class HistoryScreen(Screen[Opening | None]):
     async def bring_back(self, deleted: Deleted) -> None:
         """Bring a deleted session back."""
         daemon = await self.footplate.daemon()
-        self._deletions.kept.remove(deleted)
-        self._wanted = deleted.session_id
         if await self._answer(daemon.restore_session(deleted.session_id)):
+            self._wanted = deleted.session_id
+            if deleted in self._deletions.kept:
+                self._deletions.kept.remove(deleted)
             self._tell(f"“{deleted.title}” is back.")
             self._show_keys()
 
@@ -537,7 +543,7 @@ class HistoryScreen(Screen[Opening | None]):
     async def export(self, session_id: str, path: Path) -> None:
         """Write a session to a file of this machine; one that is there is replaced when asked twice."""
         daemon = await self.footplate.daemon()
-        if self._replaces != str(path) and await asyncio.to_thread(path.exists):
+        if self._replaces != str(path) and await asyncio.to_thread(is_file, path):
             self._replaces = str(path)
             self._tell(Content.styled(f"{path} is there already. ⏎ again replaces it.", "$warning"))
             return

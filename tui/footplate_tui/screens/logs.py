@@ -244,9 +244,9 @@ class LogsScreen(Page):
             self.load_earlier()
 
     def _let_go(self) -> bool:
-        """Forget the earliest lines when there are too many, as long as the user reads the last ones."""
+        """Forget the earliest lines when there are too many: later while the user reads earlier ones."""
         held = self._held()
-        if held <= MOST_LINES or not self._lines.is_following:
+        if held <= MOST_LINES or (not self._lines.is_following and held <= 2 * MOST_LINES):
             return False
         while held > MOST_LINES * 9 // 10 and len(self._chunks) > 1:
             gone = self._chunks.popleft()

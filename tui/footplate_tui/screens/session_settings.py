@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -94,7 +95,7 @@ class SessionScreen(ModalScreen[Settings | None]):
         for parameter in PARAMETERS:
             text = self.query_one(f"#{parameter.name}", Input).value.strip()
             try:
-                kept |= {parameter.name: parameter.kind(text)} if text else {}
+                kept |= {parameter.name: _finite(parameter.kind(text))} if text else {}
             except ValueError:
                 self._say(f"{parameter.name}: this is no number.")
                 self.query_one(f"#{parameter.name}", Input).focus()
@@ -105,3 +106,10 @@ class SessionScreen(ModalScreen[Settings | None]):
         news = self.query_one(".news", Static)
         news.display = True
         news.update(Content.styled(words, "$error"))
+
+
+def _finite(value: object) -> object:
+    """Give a value that JSON can say; raise `ValueError` for NaN and infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    return value

@@ -67,6 +67,7 @@ class Prompt(TextArea):
         self.cursor_blink = False
         self.asks_first = False
         """Whether ↑ may lead to something above the prompt, instead of to an earlier prompt."""
+        self._paste_count = 0
         self._pasted: dict[str, str] = {}
         """Long texts by the words that stand for them."""
         self._earlier: Sequence[str] = ()
@@ -109,7 +110,8 @@ class Prompt(TextArea):
         if lines <= LINES_SHOWN and len(text) <= CHARACTERS_SHOWN:
             return text
         amount = count(lines, "line") if lines > 1 else count(len(text), "character")
-        words = f"[{amount} pasted, {len(self._pasted) + 1}]"
+        self._paste_count += 1
+        words = f"[{amount} pasted, {self._paste_count}]"
         self._pasted[words] = text
         return words
 
@@ -131,8 +133,7 @@ class Prompt(TextArea):
         before = self.document.get_line(row)[:column]
         words = next((words for words in self._pasted if before.endswith(words)), None)
         if words and self.selection.is_empty:
-            self.delete((row, column - len(words)), (row, column))
-            del self._pasted[words]
+            self.delete((row, column - len(words)), (row, column))  # undone, they mean the text again
         else:
             super().action_delete_left()
 
