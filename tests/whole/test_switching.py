@@ -236,7 +236,7 @@ async def test_a_slow_load_tells_waiting_streams_and_can_be_cancelled(footplate:
         status = await footplate.client.status()
         assert status.switch is not None
         await footplate.http.delete(f"/api/v1/switches/{status.switch.id}")
-        back = await footplate.until_ready(GUIDE)
+    back = await footplate.until_ready(GUIDE)
 
     assert first.startswith(": load llamacpp/slow")
     assert status.queue.by_variant == {"llamacpp/slow": 1}

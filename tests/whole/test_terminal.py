@@ -21,7 +21,7 @@ from tests.whole.conftest import PATIENCE_SECONDS
 
 SWITCH, SWITCH_ANSWER = "How do I switch runtime?", "Run footplate switch with the name of a runtime"
 PRESET = "What is a preset?"
-LABEL = re.compile(r"guide @ llamacpp · \d+ tok · .* tok/s")
+LABEL = re.compile(r"guide @ llamacpp · \d+ tok · .* in all")
 WIDTH, HEIGHT = 80, 24
 
 Holds = Callable[[str], bool]
