@@ -639,6 +639,25 @@ async def test_a_stream_reaches_the_client_byte_for_byte(footplate: Whole, far: 
     assert response.content == far.answer
 
 
+async def test_a_connection_that_ends_unheard_is_tried_once_more(footplate: Whole, far: FakeUpstream) -> None:
+    far.hangs_up = 1
+
+    response = await footplate.http.post("/v1/chat/completions", json=chat(model="far"))
+
+    assert response.status_code == 200, response.text
+    assert response.headers.get_list("x-footplate-model") == ["far"]
+    assert len(far.asked) == 2
+
+
+async def test_a_connection_that_ends_unheard_twice_is_told(footplate: Whole, far: FakeUpstream) -> None:
+    far.hangs_up = 3
+
+    response = await footplate.http.post("/v1/chat/completions", json=chat(model="far"))
+
+    assert (response.status_code, error_of(response)["code"]) == (502, "engine_failed")
+    assert len(far.asked) == 2
+
+
 async def test_a_parameter_that_the_runtime_does_not_know_is_named(door: Door) -> None:
     response = await ask(door, door.secret, never_heard_of=1, temperature=0)
     plain = await ask(door, door.secret, temperature=0)
