@@ -63,7 +63,7 @@ NAME = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 def is_for_gateway(path: str) -> bool:
     """Say whether the gateway answers this path, and not control."""
-    return path.startswith("/v1/") or path in PASSED_THROUGH
+    return path.startswith("/v1/") or path == "/v1" or path in PASSED_THROUGH
 
 
 EXPOSED = (
