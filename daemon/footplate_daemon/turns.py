@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from footplate_daemon.attachments import File, read
@@ -266,19 +267,21 @@ class TurnKeeper:
             request_id=ask.request_id,
         )
         await self._sessions.label_turn(live.turn)
-        async with self._gateway.answer(ask) as answering:
-            live.update(preset=answering.lease.preset)
-            if answering.response.status >= 400:
-                _, body = await answering.failure()
-                raise EngineFailed(body["error"]["message"], hint=body["error"]["hint"])
-            live.update(state=TurnState.STREAMING)
-            assert self._tasks is not None  # noqa: S101 - we are one of its tasks
-            storing = self._tasks.create_task(self._store_as_it_comes(live))
-            try:
-                await _stream(live, answering)
-            finally:
-                storing.cancel()
-                await asyncio.wait({storing})
+        await self._gateway.answer(ask, partial(self._take_in, live))
+
+    async def _take_in(self, live: _Live, answering: Answering) -> None:
+        live.update(preset=answering.lease.preset)
+        if answering.response.status >= 400:
+            _, body = await answering.failure()
+            raise EngineFailed(body["error"]["message"], hint=body["error"]["hint"])
+        live.update(state=TurnState.STREAMING)
+        assert self._tasks is not None  # noqa: S101 - we are one of its tasks
+        storing = self._tasks.create_task(self._store_as_it_comes(live))
+        try:
+            await _stream(live, answering)
+        finally:
+            storing.cancel()
+            await asyncio.wait({storing})
 
     async def _messages(self, turn: Turn, variant: Variant) -> list[Message]:
         """Give the former turns that fit into the context, and the question."""
