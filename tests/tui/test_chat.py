@@ -381,7 +381,9 @@ async def test_closed_reasoning_leaves_no_room_behind(daemon: FakeDaemon, open_t
         await terminal.send("Think long")
         await terminal.until(lambda: len(daemon.asked) == 1)
         await daemon.say(reasoning="First I wonder, and then again. " * 20)
-        await terminal.until(lambda: terminal.screen.query_one(Reasoning).size.height > CLOSED_HEIGHT)
+        await terminal.until(
+            lambda: any(each.size.height > CLOSED_HEIGHT for each in terminal.screen.query(Reasoning))
+        )
         await daemon.say("Then I answer.")
         await terminal.until_shown("▸ thought for")
 
