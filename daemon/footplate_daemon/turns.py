@@ -197,12 +197,13 @@ class TurnKeeper:
             while not live.is_over:
                 woken.clear()
                 turn = live.turn
-                if _lengths(turn) != seen:
+                if turn.state != state:
+                    # Who answers is said before what he says, though both came at once.
+                    state, seen = turn.state, _lengths(turn)
+                    yield _event_id(turn), turn
+                elif _lengths(turn) != seen:
                     yield _event_id(turn), _delta(turn, seen)
                     seen = _lengths(turn)
-                elif turn.state != state:
-                    state = turn.state
-                    yield _event_id(turn), turn
                 await woken.wait()
                 await asyncio.sleep(FOLLOW_SECONDS)
             if _lengths(live.turn) != seen:
