@@ -1,11 +1,14 @@
 """Every command once, where each is found, and Footplate's own colours."""
 
+from typing import Any
+
 import pytest
 from tests.fakes.daemon import FakeDaemon
 from tests.tui.conftest import Open, Terminal, text_of
 from textual.color import Color
 from textual.command import Command as PaletteLine
 from textual.command import CommandList
+from textual.screen import Screen
 
 from footplate_tui.commands import COMMANDS, Place
 from footplate_tui.palette import CUBE_AND_GREYS, FIRST, nearest, nearest_16
@@ -101,7 +104,12 @@ async def test_a_command_of_the_palette_is_carried_out_where_it_belongs(
 async def test_from_every_page_one_goes_to_every_other(
     daemon: FakeDaemon, open_terminal: Open, key: str
 ) -> None:
-    pages = {"f5": LogsScreen, "f6": ExchangesScreen, "f4": GaugesScreen, "ctrl+o": HistoryScreen}
+    pages: dict[str, type[Screen[Any]]] = {
+        "f5": LogsScreen,
+        "f6": ExchangesScreen,
+        "f4": GaugesScreen,
+        "ctrl+o": HistoryScreen,
+    }
     async with open_terminal(daemon) as terminal:
         await terminal.until_shown("built-in guide")
         for other, page in pages.items():
@@ -110,14 +118,17 @@ async def test_from_every_page_one_goes_to_every_other(
 
             await terminal.pilot.press(other)
 
-            wanted = ChatScreen if other == key else page
-            await terminal.until(lambda wanted=wanted: isinstance(terminal.app.screen, wanted))
+            await until_on(terminal, ChatScreen if other == key else page)
             assert len(terminal.app.screen_stack) <= 3
             if other != key:
                 await terminal.pilot.press(other)
-                await terminal.until(lambda: isinstance(terminal.app.screen, ChatScreen))
+                await until_on(terminal, ChatScreen)
         await terminal.pilot.press(key, "ctrl+r")
         await terminal.until(lambda: isinstance(terminal.app.screen, SwitcherScreen))
+
+
+async def until_on(terminal: Terminal, page: type[Screen[Any]]) -> None:
+    await terminal.until(lambda: isinstance(terminal.app.screen, page))
 
 
 def found(terminal: Terminal) -> list[str]:
