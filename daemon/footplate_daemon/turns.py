@@ -59,6 +59,8 @@ class _Live:
     """Characters of reasoning and answer that are in the database."""
     task: "asyncio.Task[None] | None" = None
     stop_asked: bool = False
+    pieces: int = 0
+    """In how many pieces the engine has sent the text."""
     is_ending: bool = False
     """Nothing more comes; how it ended is being stored."""
     changed: "set[asyncio.Event]" = field(default_factory=set)
@@ -202,12 +204,12 @@ class TurnKeeper:
                     state, seen = turn.state, _lengths(turn)
                     yield _event_id(turn), turn
                 elif _lengths(turn) != seen:
-                    yield _event_id(turn), _delta(turn, seen)
+                    yield _event_id(turn), _delta(turn, seen, live.pieces)
                     seen = _lengths(turn)
                 await woken.wait()
                 await asyncio.sleep(FOLLOW_SECONDS)
             if _lengths(live.turn) != seen:
-                yield _event_id(live.turn), _delta(live.turn, seen)
+                yield _event_id(live.turn), _delta(live.turn, seen, live.pieces)
             yield _event_id(live.turn), live.turn
         finally:
             live.changed.discard(woken)
@@ -333,6 +335,7 @@ async def _stream(live: _Live, answering: Answering) -> None:
             delta = _delta_of(said)
             content += delta.content
             reasoning += delta.reasoning
+            live.pieces += bool(delta.content or delta.reasoning)
             if WARNING in said:
                 live.update(warning=str(said[WARNING]))
         if content or reasoning:
@@ -394,8 +397,8 @@ def _lengths(turn: Turn) -> tuple[int, int]:
     return len(turn.reasoning), len(turn.answer)
 
 
-def _delta(turn: Turn, seen: tuple[int, int]) -> TurnDelta:
-    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :])
+def _delta(turn: Turn, seen: tuple[int, int], pieces: int | None = None) -> TurnDelta:
+    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :], pieces=pieces)
 
 
 def _event_id(turn: Turn) -> str:
