@@ -141,6 +141,10 @@ class GaugesWanted(Message):
     """Show the GPUs, the CPU and the RAM; again: go back."""
 
 
+class AsideWanted(Message):
+    """Show or hide the panel beside the chat."""
+
+
 class LogsWanted(Message):
     """Show the logs; again: go back."""
 
@@ -525,6 +529,11 @@ COMMANDS: tuple[Command, ...] = (
         "view.gauges", "f4", "F4", "gauges", "Gauges",
         "Show the GPUs: use, memory and whose it is, heat, power; with CPU and RAM.",
         GaugesWanted, Place.CHAT, priority=True, leads_elsewhere=True,
+    ),
+    Command(
+        "view.aside", "f10", "F10", "panel", "Panel beside the chat",
+        "Show or hide what runs, the gauges and speeds beside a wide chat; remembered.",
+        AsideWanted, Place.CHAT, priority=True,
     ),
     Command(
         "gauges.close", "escape,q,f4", "esc", "close", "Close",

@@ -59,6 +59,7 @@ class FootplateApp(App[None]):
         "footplate_app.tcss",
         "widgets/header.tcss",
         "widgets/status_line.tcss",
+        "widgets/aside.tcss",
         "widgets/prompt.tcss",
         "widgets/transcript.tcss",
         "widgets/question.tcss",

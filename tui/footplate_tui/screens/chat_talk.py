@@ -142,6 +142,7 @@ class ChatTalk(ChatDraft, ChatSettings, ChatSwitches):
         finally:
             self._streaming = None
             self.is_busy = False
+        self._aside.show_turns(self._window.turns)
         ended = self._window.turns[-1]
         if ended.error and ended.error.code == errors.EngineFailed.code:
             self.explain_turn(ended)
