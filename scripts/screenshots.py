@@ -105,7 +105,9 @@ async def failure(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
             remedies=(
                 wire.Remedy(id=1, title="Use the preset low-vram", variant=GEMMA, preset="low-vram"),
                 wire.Remedy(id=2, title="Use a context of 14,336 tokens", variant=GEMMA, context=14336),
-                wire.Remedy(id=3, title=f"Use {QWEN}", variant=QWEN),
+                wire.Remedy(
+                    id=3, title="Use transformers/gemma-3-12b instead", variant="transformers/gemma-3-12b"
+                ),
                 wire.Remedy(id=4, title="End anna's python (51999)", applies=False, command="kill 51999"),
             ),
         )
