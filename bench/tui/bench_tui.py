@@ -50,6 +50,10 @@ with open(sys.argv[1], "wb", buffering=0) as out:
 """
 
 
+class NotShown(Exception):
+    """What was waited for did not come to the screen."""
+
+
 class Terminal:
     """One tmux server with one pane; keys go in, the screen and the record of bytes come out."""
 
@@ -99,7 +103,7 @@ class Terminal:
             if is_there(self.screen()):
                 return time.time()
             time.sleep(0.005)
-        raise SystemExit(f"Not on screen after {DEADLINE_SECONDS} s:\n{self.screen()}")
+        raise NotShown(f"Not on screen after {DEADLINE_SECONDS} s:\n{self.screen()}")
 
     def last_big_write(self) -> float:
         """Give when it last drew more than a cursor."""
@@ -232,7 +236,7 @@ class Bench:
                 if time.time() - max(drawn_at, sent_at) > QUIET_SECONDS:
                     return max(drawn_at, sent_at), False
             time.sleep(0.005)
-        raise SystemExit(f"{word} is not on screen after {DEADLINE_SECONDS} s:\n{self.terminal.screen()}")
+        raise NotShown(f"{word} is not on screen after {DEADLINE_SECONDS} s:\n{self.terminal.screen()}")
 
     def keys(self, presses: int) -> dict[str, float]:
         """Measure the time from a key to the screen: at rest, and while an answer streams."""
@@ -447,6 +451,22 @@ MEASURES = {
 }
 
 
+def measured(name: str, options: argparse.Namespace, subject: Subject) -> object:
+    """Measure one thing of one program; of a peer, that it could not be is a finding."""
+    try:
+        found = MEASURES[name](options, subject)
+    except NotShown as trouble:
+        if not subject.peer:
+            raise
+        found = {"failed": str(trouble)}
+    print(
+        f"{name} of {Path(subject.peer).stem or 'footplate'}: {json.dumps(found)}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -470,7 +490,7 @@ def main() -> None:
     }
     found: dict[str, object] = {}
     for name in [options.only] if options.only else MEASURES:
-        each = {whose: MEASURES[name](options, subject) for whose, subject in subjects.items()}
+        each = {whose: measured(name, options, subject) for whose, subject in subjects.items()}
         found[name] = each if options.peer else each["footplate"]
     print(json.dumps(found, indent=1))
 
