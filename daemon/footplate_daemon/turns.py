@@ -60,6 +60,8 @@ class _Live:
     """Characters of reasoning and answer that are in the database."""
     task: "asyncio.Task[None] | None" = None
     stop_asked: bool = False
+    pieces: int = 0
+    """In how many pieces the engine has sent the text."""
     is_ending: bool = False
     """Nothing more comes; how it ended is being stored."""
     changed: "set[asyncio.Event]" = field(default_factory=set)
@@ -202,12 +204,12 @@ class TurnKeeper:
                     told, seen = _standing(turn), _lengths(turn)
                     yield _event_id(turn), turn
                 elif _lengths(turn) != seen:
-                    yield _event_id(turn), _delta(turn, seen)
+                    yield _event_id(turn), _delta(turn, seen, live.pieces)
                     seen = _lengths(turn)
                 await woken.wait()
                 await asyncio.sleep(FOLLOW_SECONDS)
             if live.turn.variant == told[1] and _lengths(live.turn) != seen:
-                yield _event_id(live.turn), _delta(live.turn, seen)
+                yield _event_id(live.turn), _delta(live.turn, seen, live.pieces)
             yield _event_id(live.turn), live.turn
         finally:
             live.changed.discard(woken)
@@ -335,6 +337,7 @@ async def _stream(live: _Live, answering: Answering) -> None:
             delta = _delta_of(said)
             content += delta.content
             reasoning += delta.reasoning
+            live.pieces += bool(delta.content or delta.reasoning)
             if WARNING in said:
                 live.update(warning=str(said[WARNING]))
         if content or reasoning:
@@ -401,8 +404,8 @@ def _standing(turn: Turn) -> tuple[TurnState, str | None]:
     return turn.state, turn.variant
 
 
-def _delta(turn: Turn, seen: tuple[int, int]) -> TurnDelta:
-    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :])
+def _delta(turn: Turn, seen: tuple[int, int], pieces: int | None = None) -> TurnDelta:
+    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :], pieces=pieces)
 
 
 def _event_id(turn: Turn) -> str:
