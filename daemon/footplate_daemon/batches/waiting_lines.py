@@ -80,14 +80,12 @@ class WaitingLines:
             return heapq.heappop(self._later)[2]
         while self._sources:
             source = self._sources[0]
-            if not source.fetched:
-                await self._fetch(source)
-                if self._sources and self._sources[0] is not source:
-                    continue  # it was dropped meanwhile
             if source.fetched:
                 self._sources.rotate(-1)
                 return Item(source.live, source.fetched.popleft())
-            if not source.models and source in self._sources:
+            if source.models:
+                await self._fetch(source)  # meanwhile the batch may be dropped, and others come
+            else:
                 self._sources.remove(source)
         return self._first.popleft() if self._first else None
 
