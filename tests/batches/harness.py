@@ -201,6 +201,7 @@ async def running(
         )
         task = asyncio.ensure_future(batches.run())
         try:
+            await until(lambda: batches.has_taken_up or task.done())
             yield Running(batches, files, play, task)
         finally:
             task.cancel()
