@@ -35,6 +35,10 @@ class Lease(NamedTuple):
     """To be called whenever the engine says something: an engine that is silent for long is probed."""
 
 
+class Interrupted(EngineFailed):
+    """The engine was taken away from a request, in good order."""
+
+
 @dataclass(slots=True)
 class Ticket:
     """A request, from when it asks for an engine to when it ends; as a block it holds the lease.
@@ -97,7 +101,7 @@ class EngineDied(EngineFailed):
 def lost(variant: str, diagnosis: Diagnosis | None) -> EngineFailed:
     """Give the error of a request whose engine was stopped, or died with this diagnosis."""
     if diagnosis is None:
-        return EngineFailed(
+        return Interrupted(
             f"{variant} was stopped while it answered.",
             hint="Ask again: the request waits until an engine is ready.",
             retry_after=1,
