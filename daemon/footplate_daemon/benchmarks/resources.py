@@ -56,6 +56,7 @@ class Watch:
     _energy_joules: dict[int, float] = field(default_factory=dict)
     """Of each GPU that it is on, at the beginning."""
     _own_cpu_seconds: float = 0.0
+    _used: tuple[float | None, Literal["counter", "samples"] | None, float] | None = None
 
     async def begin(self) -> None:
         """Look for the first time."""
@@ -78,11 +79,19 @@ class Watch:
         self.uses.append(found)
         return found
 
-    async def end(self, output_tokens: int) -> Resources:
-        """Look for the last time, and give what it all comes to."""
-        own_cpu_seconds = time.process_time() - self._own_cpu_seconds
-        joules, by = await self._energy_used()
-        await self.look()
+    async def end(self) -> None:
+        """Look for the last time."""
+        if self._used is None:
+            own_cpu_seconds = time.process_time() - self._own_cpu_seconds
+            joules, by = await self._energy_used()
+            await self.look()
+            self._used = (joules, by, own_cpu_seconds)
+
+    async def summary(self, output_tokens: int) -> Resources:
+        """Give what it all comes to."""
+        await self.end()
+        assert self._used is not None  # noqa: S101 - it has ended
+        joules, by, own_cpu_seconds = self._used
         return summed_up(self.uses, joules, by, output_tokens, own_cpu_seconds)
 
     async def _energy_used(self) -> tuple[float | None, Literal["counter", "samples"] | None]:
@@ -96,7 +105,7 @@ class Watch:
 
     async def _energy(self, index: int) -> float | None:
         with suppress(Unavailable):
-            reading = await self.gpus.ask(lambda nvml: Nvml.read(nvml, index))
+            reading = await self.gpus.ask(lambda nvml: nvml.read(index))
             return reading.energy_joules
         return None
 
@@ -160,6 +169,19 @@ def gpu_memory_in_use(snapshot: GpuSnapshot | None) -> int | None:
         if snapshot
         else []
     )
+    return sum(used) if used else None
+
+
+async def gpu_memory_in_use_now(gpus: NvmlThread) -> int | None:
+    """As `gpu_memory_in_use`, read now."""
+    with suppress(Unavailable):
+        return await gpus.ask(_in_use)
+    return None
+
+
+def _in_use(nvml: Nvml) -> int | None:
+    memories = [nvml.memory(index) for index in range(nvml.count())]
+    used = [memory.used for memory in memories if memory is not None]
     return sum(used) if used else None
 
 

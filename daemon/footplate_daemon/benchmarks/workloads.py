@@ -22,7 +22,7 @@ USUAL_ANSWER: Mapping[WorkloadKind, int] = {
     WorkloadKind.SHORT: 64,
     WorkloadKind.CHAT: 256,
     WorkloadKind.LONG_PROMPT: 64,
-    WorkloadKind.JSON_ROUTER: 96,
+    WorkloadKind.JSON_ROUTER: 200,
     WorkloadKind.CONCURRENCY: 64,
     WorkloadKind.REPEAT: 64,
     WorkloadKind.FILE: 256,
