@@ -13,7 +13,7 @@ from footplate_daemon.wire_benchmarks import Distribution, RequestRecord, Summar
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
     """Give a percentile of ascending values, at least one, linear between its neighbours."""
-    place = (len(ordered) - 1) * percent / 100
+    place = (len(ordered) - 1) * (percent / 100)
     below = math.floor(place)
     share = place - below
     if share == 0:
