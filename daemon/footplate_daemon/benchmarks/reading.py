@@ -95,10 +95,7 @@ def _events(measured: Measured) -> Iterator[tuple[float, bytes]]:
 
 
 def _take(read: Read, at: float, event: bytes) -> None:
-    try:
-        chunk = orjson.loads(event)
-    except orjson.JSONDecodeError:
-        return
+    chunk = _json(event)
     if not isinstance(chunk, dict):
         return
     if chunk.get("error") is not None:
@@ -114,6 +111,17 @@ def _take(read: Read, at: float, event: bytes) -> None:
     read.text.append(_text(delta.get("content")))
     read.reasoning.append(_text(delta.get("reasoning_content") or delta.get("reasoning")))
     read.finish_reason = choice.get("finish_reason") or read.finish_reason
+
+
+def _json(event: bytes) -> Any:
+    try:
+        return orjson.loads(event)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(event)  # half a character is too much for the quick one
+    except ValueError:
+        return None
 
 
 def _message(error: Any) -> str:
