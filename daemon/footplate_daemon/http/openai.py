@@ -318,6 +318,7 @@ def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], N
         raise Invalid(f"{named} is missing.", param=fields[0], hint=f"POST {path} needs {named}.")
     if "messages" in fields:
         _check_messages(body["messages"])
+    request = reply.request  # not the reply, which holds what is asked: a circle would keep both
     return Ask(
         path,
         body,
@@ -327,7 +328,7 @@ def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], N
         capability=SERVED_BY.get(path),
         raw=raw,
         permit=permit,
-        is_stopping=lambda: reply.request.is_stopping,
+        is_stopping=lambda: request.is_stopping,
     )
 
 
