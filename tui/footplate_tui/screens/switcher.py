@@ -24,6 +24,7 @@ from footplate_tui import conversation
 from footplate_tui.commands import BY_ID, Place, bindings
 from footplate_tui.harmless import one_line
 from footplate_tui.switching import Endings, Row, about, matching, plan_text, rows, table_head, table_line
+from footplate_tui.typing_ahead import take_late
 from footplate_tui.widgets.status_line import KeyLine
 from footplate_tui.widgets.switch_progress import SwitchProgress
 
@@ -217,12 +218,16 @@ class SwitcherScreen(ModalScreen[Switch | None]):
     def on_key(self, event: events.Key) -> None:
         """Begin or leave the filter: a letter that is no key here types, the arrows go back to the table."""
         if self.focused is self._filter:
+            take_late(self._filter, event)
             if event.key in {"down", "up"}:
                 event.stop()
                 self._table.focus()
+        elif event.key in self.footplate.keymap.command("switcher.filter").keys.split(","):
+            event.stop()
+            self.set_focus(self._filter)
         elif event.is_printable and event.character and not self._is_key(event.character):
             event.stop()
-            self._filter.focus()
+            self.set_focus(self._filter)
             self._filter.insert_text_at_cursor(event.character)
 
     def _is_key(self, character: str) -> bool:
