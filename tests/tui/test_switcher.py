@@ -363,6 +363,21 @@ async def test_pinned_and_services_are_marked(daemon: FakeDaemon, open_terminal:
         assert "service" in lines[3]
 
 
+async def test_the_active_variant_is_highlighted_at_first(daemon: FakeDaemon, open_terminal: Open) -> None:
+    daemon.now_status = daemon.now_status.model_copy(
+        update={"active": "ollama/qwen3-8b", "engines": (engine("ollama/qwen3-8b"),)}
+    )
+
+    async with open_terminal(daemon) as terminal:
+        await terminal.until(lambda: terminal.screen.status is not None)
+        await terminal.pilot.press("ctrl+r")
+        await terminal.until(lambda: isinstance(terminal.app.screen, SwitcherScreen))
+
+        table = terminal.app.screen.query_one(OptionList)
+        await terminal.until(lambda: table.highlighted is not None)
+        await terminal.until(lambda: table.options[table.highlighted or 0].id == "ollama/qwen3-8b")
+
+
 @pytest.mark.parametrize("typed", ["/sps", "llamacpp/spc"])
 async def test_a_word_that_comes_in_one_piece_is_typed_not_obeyed(
     daemon: FakeDaemon, open_terminal: Open, typed: str

@@ -70,8 +70,10 @@ class SwitcherScreen(ModalScreen[Switch | None]):
         self._drawn_at = 0
         """For which width the table is laid out."""
         self._was_switching = False
+        self._has_found_active = False
+        """Whether the active variant was highlighted; from then on the highlight is the user's."""
         self._box = Vertical()
-        self._filter = Input(placeholder="Type to filter", compact=True, select_on_focus=False)
+        self._filter = Input(placeholder="/ filters by name", compact=True, select_on_focus=False)
         # A blinking cursor alone writes 520 bytes a second for ever.
         self._filter.cursor_blink = False
         self._head = Static(markup=False)
@@ -163,6 +165,10 @@ class SwitcherScreen(ModalScreen[Switch | None]):
             self._table.set_options([Option(table_line(row, width), id=row.name) for row in found])
             self._table.styles.height = len(found)
             self._table.highlighted = self._place_of(before) if found else None
+        if found and self.status and not self._has_found_active:
+            # The models may be here before the status is.
+            self._has_found_active = True
+            self._table.highlighted = self._place_of(None)
         self._tell_about()
 
     def _place_of(self, row: Row | None) -> int:
