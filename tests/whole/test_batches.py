@@ -270,7 +270,7 @@ async def test_wrong_parameters_are_refused_at_once(sdk: openai.AsyncOpenAI) -> 
 
     for each in wrong:
         with pytest.raises(openai.BadRequestError) as refused:
-            await sdk.batches.create(**{**good, **each})  # type: ignore[arg-type]  # that is the test
+            await sdk.batches.create(**{**good, **each})
         assert (refused.value.param or "").split(".")[0] == next(iter(each))
     with pytest.raises(openai.BadRequestError):
         await sdk.files.create(file=as_file([line("a")]), purpose="poetry")  # type: ignore[arg-type]  # the same
