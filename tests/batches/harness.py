@@ -60,7 +60,8 @@ class Play:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Answers wait for it."""
     chats: Chats = field(default_factory=Chats)
-    load: Load = field(default_factory=Load)
+    slots: int | None = None
+    """So many are answered at a time, and the engine says how many wait; None: it says nothing."""
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -100,7 +101,10 @@ class Play:
         yield SimpleNamespace(attempt=1)
 
     async def ask_load(self, _attempt: int) -> Load:
-        return self.load
+        if self.slots is None:
+            return Load()
+        running = min(self.under_way, self.slots)
+        return Load(running=running, waiting=self.under_way - running, generated=float(self.under_way))
 
 
 class _Answering:
