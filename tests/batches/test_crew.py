@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from footplate_daemon.settings import Batches as BatchSettings
+from footplate_daemon.switching.machine import Target
 from tests.batches.harness import Play, line, many, running, until, written
 
 VARIANT = "play/m"
@@ -76,3 +77,26 @@ async def test_a_batch_that_comes_later_does_not_hold_up_one_that_waits_for_anot
             await batch.ended(each.id)
 
     assert play.order == ["m"] * 5 + ["other"] * 5 + ["m"] * 5
+
+
+async def test_what_somebody_wanted_before_comes_back_when_the_batches_are_through(tmp_path: Path) -> None:
+    play = Play(wanted=Target("play/chat", "low-vram"))
+    async with running(tmp_path, play) as batch:
+        made = await batch.submit(written([line("a"), line("b", model="other")]))
+        await batch.ended(made.id)
+        await until(lambda: play.brought_back)
+
+    assert play.brought_back == [Target("play/chat", "low-vram")]
+
+
+async def test_whoever_asked_for_another_model_meanwhile_keeps_it(tmp_path: Path) -> None:
+    play = Play(wanted=Target("play/chat"))
+    play.gate.clear()
+    async with running(tmp_path, play) as batch:
+        made = await batch.submit(many(3))
+        await until(lambda: play.under_way > 0)
+        play.wanted = Target("play/third")
+        play.gate.set()
+        await batch.ended(made.id)
+
+    assert play.brought_back == []

@@ -283,7 +283,7 @@ class Lanes:
             self._note_trouble(variant, error, had_engine=crew.has_worked)
         finally:
             lane.crew = lane.told = None
-            if crew.has_worked and name == SWITCHING and before is not None and before.variant != variant:
+            if crew.has_worked and before is not None and before.variant != variant:
                 lane.displaced = lane.displaced or before
                 lane.loaded = variant
 
