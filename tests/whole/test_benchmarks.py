@@ -22,6 +22,7 @@ from tests.whole.test_services import running
 
 GUIDE = "llamacpp/guide"
 FAR = "remote/far"
+LONG_PATIENCE_SECONDS = 2 * PATIENCE_SECONDS
 QUICK: dict[str, Any] = {"requests": 3, "warm_ups": 1, "cold": False}
 
 
@@ -272,7 +273,7 @@ async def measured(footplate: Whole, **fields: Any) -> BenchmarkRun:
 
 
 async def until(footplate: Whole, run_id: int, holds: Callable[[BenchmarkRun], bool]) -> BenchmarkRun:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(LONG_PATIENCE_SECONDS):
         while True:
             try:
                 async for change in footplate.client.follow_benchmark(run_id):
