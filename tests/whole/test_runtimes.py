@@ -236,6 +236,7 @@ url = "http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["vllm/guide", "transformers/guide", "ollama/guide"])
 async def test_every_runtime_is_measured_alike(footplate: Whole, name: str) -> None:
     if not name.startswith("ollama"):
