@@ -154,9 +154,7 @@ class Runner:
         cell = live.update_cell(cell.number, state="warming up", started_at=time.time())
         try:
             self._check_listed(seat)
-            async with self._parts.switcher.lease(
-                seat.variant.name, interactive=False, is_holder=True
-            ) as lease:
+            async with self._parts.switcher.lease(seat.variant.name, is_holder=True) as lease:
                 upstream = _upstream(lease)
                 try:
                     await self._under_lease(lease, upstream, running, cell, work)
@@ -258,9 +256,7 @@ class Runner:
             return
         try:
             self._check_listed(seat)
-            async with self._parts.switcher.lease(
-                seat.variant.name, interactive=False, is_holder=True
-            ) as lease:
+            async with self._parts.switcher.lease(seat.variant.name, is_holder=True) as lease:
                 upstream = _upstream(lease)
                 try:
                     await self._counting.count_by_engine(seat, upstream)
