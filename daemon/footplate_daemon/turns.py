@@ -60,6 +60,8 @@ class _Live:
     """Characters of reasoning and answer that are in the database."""
     task: "asyncio.Task[None] | None" = None
     stop_asked: bool = False
+    pieces: int = 0
+    """In how many pieces the engine has sent the text."""
     is_ending: bool = False
     """Nothing more comes; how it ended is being stored."""
     changed: "set[asyncio.Event]" = field(default_factory=set)
@@ -194,20 +196,20 @@ class TurnKeeper:
             ):
                 yield _event_id(live.turn), live.turn
                 seen = _lengths(live.turn)
-            state = live.turn.state
+            told = _standing(live.turn)
             while not live.is_over:
                 woken.clear()
                 turn = live.turn
-                if _lengths(turn) != seen:
-                    yield _event_id(turn), _delta(turn, seen)
-                    seen = _lengths(turn)
-                elif turn.state != state:
-                    state = turn.state
+                if _standing(turn) != told:  # first, so that text never comes before who says it
+                    told, seen = _standing(turn), _lengths(turn)
                     yield _event_id(turn), turn
+                elif _lengths(turn) != seen:
+                    yield _event_id(turn), _delta(turn, seen, live.pieces)
+                    seen = _lengths(turn)
                 await woken.wait()
                 await asyncio.sleep(FOLLOW_SECONDS)
-            if _lengths(live.turn) != seen:
-                yield _event_id(live.turn), _delta(live.turn, seen)
+            if live.turn.variant == told[1] and _lengths(live.turn) != seen:
+                yield _event_id(live.turn), _delta(live.turn, seen, live.pieces)
             yield _event_id(live.turn), live.turn
         finally:
             live.changed.discard(woken)
@@ -335,6 +337,7 @@ async def _stream(live: _Live, answering: Answering) -> None:
             delta = _delta_of(said)
             content += delta.content
             reasoning += delta.reasoning
+            live.pieces += bool(delta.content or delta.reasoning)
             if WARNING in said:
                 live.update(warning=str(said[WARNING]))
         if content or reasoning:
@@ -396,8 +399,13 @@ def _lengths(turn: Turn) -> tuple[int, int]:
     return len(turn.reasoning), len(turn.answer)
 
 
-def _delta(turn: Turn, seen: tuple[int, int]) -> TurnDelta:
-    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :])
+def _standing(turn: Turn) -> tuple[TurnState, str | None]:
+    """What a follower is told of whole, and not as more text: how the turn stands, and who answers it."""
+    return turn.state, turn.variant
+
+
+def _delta(turn: Turn, seen: tuple[int, int], pieces: int | None = None) -> TurnDelta:
+    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :], pieces=pieces)
 
 
 def _event_id(turn: Turn) -> str:

@@ -151,7 +151,7 @@ class Switch(Shape):
     preset: str | None = None
     previous: str | None = None
     reason: str = "asked"
-    """`asked`, `request`, `restore`, `rollback`, `remedy`, `restart`."""
+    """`asked`, `request`, `restore`, `rollback`, `remedy`, `restart`, `adopted`, `benchmark`."""
     outcome: SwitchOutcome = "running"
     started_at: float
     ended_at: float | None = None
@@ -446,6 +446,8 @@ class TurnDelta(Shape):
 
     content: str = ""
     reasoning: str = ""
+    pieces: int | None = None
+    """In how many pieces the engine has sent the turn's text so far: mostly a token each."""
 
 
 ExchangeOutcome = Literal["waiting", "running", "done", "failed", "cancelled", "cut"]

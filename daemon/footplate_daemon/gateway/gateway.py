@@ -14,6 +14,7 @@ from footplate_daemon.bodies import dump
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
 from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound, Unavailable
 from footplate_daemon.gateway.answering import Answering, Ask
+from footplate_daemon.gateway.chats import Chats
 from footplate_daemon.gateway.ledger import Entry, Ledger
 from footplate_daemon.gateway.upstream import Broken, Upstream
 from footplate_daemon.runtimes import parameters
@@ -46,6 +47,8 @@ class Gateway:
         self._runtimes = runtimes
         self._ledger = ledger
         self._upstreams: dict[int, Upstream] = {}
+        self.chats = Chats()
+        """Who asks now: batches make way for them."""
 
     def resolve_for(self, ask: Ask) -> Variant:
         """Give the variant for a request: one that names no model goes to the service for its path.
@@ -109,7 +112,7 @@ class Gateway:
             try:
                 outcome = await self._pass(ask, entry, respond, waiting, asked_at)
             except (Broken, EngineDied) as error:
-                if entry.has_told:
+                if entry.has_told or not ask.interactive:  # batches ask again by rules of their own
                     raise
                 _note_again(exchange, error)
                 outcome = await self._pass(ask, entry, respond, waiting, asked_at)
@@ -144,8 +147,25 @@ class Gateway:
         exchange.profile = variant.profile_name
         if ask.permit is not None:
             ask.permit(variant)
-        runtime = runtime_of(variant, self._runtimes)
-        self._check_path(runtime, ask.path)
+        self.check_path(variant, ask.path)
+        if not ask.interactive:
+            return await self._pass_leased(ask, entry, respond, waiting, asked_at, variant)
+        self.chats.began(variant.name)
+        try:
+            return await self._pass_leased(ask, entry, respond, waiting, asked_at, variant)
+        finally:
+            self.chats.ended(variant.name)
+
+    async def _pass_leased(
+        self,
+        ask: Ask,
+        entry: Entry,
+        respond: Respond,
+        waiting: Waiting | None,
+        asked_at: float,
+        variant: Variant,
+    ) -> Outcome:
+        exchange, runtime = entry.exchange, runtime_of(variant, self._runtimes)
         holding = self._switcher.lease(
             variant.name, interactive=ask.interactive, waiting=waiting, asked_at=asked_at
         )
@@ -154,7 +174,7 @@ class Gateway:
             exchange.preset = lease.preset
             exchange.queue_ms = lease.queue_seconds * 1000
             exchange.switch_ms = lease.switch_seconds * 1000
-            body = _filled(ask.body, variant) if ask.path in FILLED else ask.body
+            body = filled(ask.body, variant) if ask.path in FILLED else ask.body
             hides_usage = ask.streams and ask.path in FILLED and not _asks_for_usage(body)
             call = runtime.call(
                 ask.path,
@@ -188,7 +208,9 @@ class Gateway:
         self._ledger.begin(entry)
         self._ledger.end(entry)
 
-    def _check_path(self, runtime: Runtime, path: str) -> None:
+    def check_path(self, variant: Variant, path: str) -> None:
+        """Raise `NotFound` when the variant's runtime does not have this path."""
+        runtime = runtime_of(variant, self._runtimes)
         if path not in NOT_EVERYWHERE or path in runtime.also_answers:
             return
         having = [name for name, each in self._runtimes.items() if path in each.also_answers]
@@ -297,7 +319,7 @@ def _complete(entry: Entry, answering: Answering) -> None:
     entry.gaps = answering.gaps
 
 
-def _filled(body: Mapping[str, Any], variant: Variant) -> Mapping[str, Any]:
+def filled(body: Mapping[str, Any], variant: Variant) -> Mapping[str, Any]:
     """Fill from the variant's profile what the client left out."""
     filled = {**variant.profile_body, **body}
     system = variant.profile.system

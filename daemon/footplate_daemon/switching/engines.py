@@ -137,6 +137,8 @@ class Engines:
         self._beside = 0
         self._left_beside: dict[str, EngineRecord] = {}
         """What an earlier daemon left running of the services, by variant."""
+        self._forgotten = asyncio.Event()
+        """Set, and replaced, when an engine of the machine is gone."""
         self._ending: set[str] = set()
         """Variants that were asked to stop for good: they are not put to sleep."""
         self._tasks: asyncio.TaskGroup | None = None
@@ -221,6 +223,11 @@ class Engines:
         self._beside += 1
         return self._make(target, -self._beside, changed)
 
+    async def until_gone(self, variant: str) -> None:
+        """Return when the machine has no engine of this variant: one beside it would have the same name."""
+        while any(engine.variant.name == variant for engine in self.all()):
+            await self._forgotten.wait()
+
     async def launch(self, engine: Engine) -> None:
         """Start it; raise `StartFailed`, or `TimeoutError` after the operator's limit."""
         async with asyncio.timeout(self.limits.start_seconds):
@@ -253,7 +260,8 @@ class Engines:
         except Unavailable:
             return None
 
-    async def _load_of(self, engine: Engine) -> Load:
+    async def load_of(self, engine: Engine) -> Load:
+        """Ask an engine how busy it is."""
         metrics = await ask(engine.address, "GET", "/metrics", timeout_seconds=PROBE_SECONDS)
         if metrics is None or metrics.status != 200:
             return Load()
@@ -526,6 +534,11 @@ class Engines:
     def _forget(self, attempt: int) -> None:
         for things in (self._running, self._starts, self._watches, self._measures):
             things.pop(attempt, None)
+        self._tell_forgotten()
+
+    def _tell_forgotten(self) -> None:
+        self._forgotten.set()
+        self._forgotten = asyncio.Event()
 
     async def _await_memory(self, target: Target, attempt: int, needed: int | None) -> None:
         """Wait until what was stopped has given its memory back, and what the target needs is free."""
@@ -585,6 +598,7 @@ class Engines:
 
     async def _end_sleeper(self, engine: Engine) -> None:
         await self._end(engine, kill=True)
+        self._tell_forgotten()
         self._changed()
 
     # Watching
@@ -616,10 +630,10 @@ class Engines:
     async def _probe(self, engine: Engine, hang_seconds: float) -> None:
         """Ask a silent engine for one token; if it gives none, it hangs and is replaced."""
         engine.progressed()
-        before = await self._load_of(engine)
+        before = await self.load_of(engine)
         status = await engine.generate_one_token(hang_seconds)
         if status is None or status >= 500:
-            after = await self._load_of(engine)
+            after = await self.load_of(engine)
             if before.generated is not None and (after.generated or 0) > before.generated:
                 engine.progressed()  # it is busy with a long answer, and the probe waits behind it
                 return
@@ -651,7 +665,7 @@ class Engines:
                 except FootplateError as error:
                     logger.warning("a footprint is not stored", extra={"cause": error.message})
             engine.memory_bytes = used
-        engine.load = await self._load_of(engine)
+        engine.load = await self.load_of(engine)
         self._changed()
 
     def _others(self, variant: Variant) -> list[str]:

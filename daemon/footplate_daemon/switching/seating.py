@@ -54,6 +54,8 @@ class Seating:
         seat.used_at = at
         if interactive:
             self._chatted_at = at
+        else:
+            seat.of_batches.add(request)
         self._is_behind = True
         return seat.attempt
 
@@ -65,6 +67,10 @@ class Seating:
                     return False  # from now on the engine is idle, and somebody must look after it
                 seat.leases.remove(request)
                 seat.used_at = at
+                if request in seat.of_batches:
+                    seat.of_batches.remove(request)
+                else:
+                    self._chatted_at = at
                 self._is_behind = True
                 return True
         return False
@@ -80,7 +86,8 @@ class Seating:
         seat = self._seats.get(resident.target.variant)
         if seat is None or seat.attempt != resident.attempt:
             return resident
-        return replace(resident, leases=frozenset(seat.leases), used_at=seat.used_at)
+        leases, of_batches = frozenset(seat.leases), frozenset(seat.of_batches)
+        return replace(resident, leases=leases, of_batches=of_batches, used_at=seat.used_at)
 
 
 @dataclass(slots=True)
@@ -89,6 +96,7 @@ class _Seat:
 
     attempt: int
     leases: set[int]
+    of_batches: set[int]
     used_at: float
 
 
@@ -106,7 +114,9 @@ def _seats(state: State) -> Mapping[str, _Seat]:
     if not is_calm:
         return {}
     return {
-        resident.target.variant: _Seat(resident.attempt, set(resident.leases), resident.used_at)
+        resident.target.variant: _Seat(
+            resident.attempt, set(resident.leases), set(resident.of_batches), resident.used_at
+        )
         for resident in residents
         if resident.phase is Phase.READY
     }
