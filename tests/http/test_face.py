@@ -455,10 +455,11 @@ async def test_what_was_asked_is_gone_with_its_answer() -> None:
     gc.disable()
     try:
         async with face(engine) as it:
-            answer = await it.post()
-            engine.asked.clear()
+            answer = await it.post(x_request_id="gone")
+        engine.asked.clear()
 
-            assert answer.status == 200
-            assert not [each for each in gc.get_objects() if isinstance(each, Ask)]
+        left = [each for each in gc.get_objects() if isinstance(each, Ask) and each.request_id == "gone"]
+        assert answer.status == 200
+        assert not left
     finally:
         gc.enable()
