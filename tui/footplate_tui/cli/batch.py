@@ -54,7 +54,7 @@ for each in (files, split, compare):
 
 
 @batch.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
+@click.argument("file")
 @click.option("--endpoint", help="What the lines ask, such as /v1/embeddings; else what the first one names.")
 @click.option("--name", help="What to call it: its metadata's `name`.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 from footplate_daemon.errors import Conflict
 from footplate_daemon.wire_batches import BATCH_FILE_BYTES, MOST_REQUESTS
 from footplate_tui.cli import batch_parts
+from footplate_tui.cli.batch_submit import opened
 from footplate_tui.cli.output import size
 from footplate_tui.format import count
 
@@ -30,7 +31,7 @@ def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> int:
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--lines",
     type=click.IntRange(1, MOST_REQUESTS),
@@ -39,9 +40,7 @@ def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> int:
     help="In each part, at most.",
 )
 @click.option("--bytes", "byte_count", callback=_bytes, metavar="SIZE", help="Of each part, at most: 50MB.")
-@click.option(
-    "--into", type=click.Path(path_type=Path, file_okay=False, exists=True), help="The folder; else FILE's."
-)
+@click.option("--into", type=click.Path(path_type=Path, file_okay=False), help="The folder; else FILE's.")
 @click.option("--skip-bad", is_flag=True, help="Leave bad lines out, into a file of their own.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parts as one JSON object.")
 def split(
@@ -56,13 +55,14 @@ def split(
     footplate batch split big.jsonl --lines 10000 --into parts
     """  # noqa: D301 - click's sign for "do not wrap"
     limits = batch_parts.Limits(lines=lines, bytes=byte_count)
-    with file.open("rb") as source:
+    with opened(file) as source:
         bad = [(each.number, each.message) for each in batch_parts.bad_lines(source, limits)]
     if bad and not skip_bad:
         _report([], bad, as_json=as_json)
         return 1
     folder = into or file.parent
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with file.open("rb") as source:
             parts = batch_parts.write(batch_parts.read(source, limits), limits, folder, file)
     except FileExistsError as error:

@@ -1,6 +1,7 @@
 """A file on its way to become a batch: uploaded, made one, and seen through if that is wanted."""
 
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -38,7 +40,8 @@ def taken(file: str) -> Iterator[tuple[Path, str]]:
     """Give a file on the disk and its name; what comes through a pipe is put there first."""
     if file != STDIN:
         path = Path(file)
-        _check_size(path.stat().st_size, file)
+        with opened(path) as source:
+            _check_size(os.fstat(source.fileno()).st_size, file)
         yield path, path.name
         return
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as kept:
@@ -46,6 +49,16 @@ def taken(file: str) -> Iterator[tuple[Path, str]]:
         kept.flush()
         _check_size(kept.tell(), "what was piped in")
         yield Path(kept.name), STDIN_NAME
+
+
+def opened(file: Path) -> BinaryIO:
+    """Open a file to be read; raise `Invalid` if that cannot be."""
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise errors.Invalid(
+            f"{file} cannot be read: {error.strerror}.", hint="Name a file that you may read."
+        ) from error
 
 
 def endpoint_of(file: Path) -> str:
