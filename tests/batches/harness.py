@@ -6,6 +6,7 @@ What the play does not do: it has no switching, and its answers come at once.
 import asyncio
 import json
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -181,9 +182,9 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Run batches over a folder until the end of the block."""
     play = play or Play()
-    more = {} if clock is None else {"clock": clock}
+    clock = clock or time.time
     async with Database.open(folder / "batches.db", batch_migrations.MIGRATIONS) as database:
-        files = Files(folder / "files", FileStore(database), **more)
+        files = Files(folder / "files", FileStore(database), clock)
         await files.open()
         batches = Batches(
             BatchStore(database),
@@ -197,10 +198,11 @@ async def running(
             rules or BatchSettings(min_free_mib=0),
             fault=fault,
             patience=AT_ONCE,
-            **more,
+            clock=clock,
         )
         task = asyncio.ensure_future(batches.run())
         try:
+            await until(lambda: batches.has_taken_up or task.done())
             yield Running(batches, files, play, task)
         finally:
             task.cancel()

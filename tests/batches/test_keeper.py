@@ -227,9 +227,9 @@ async def test_what_is_not_done_when_its_time_is_over_expires(tmp_path: Path) ->
 
 async def test_the_output_expires_when_the_wish_says_so(tmp_path: Path) -> None:
     now = [1_000_000.0]
-    wish = {"output_expires_after": {"anchor": "created_at", "seconds": 3600}}
+    after = {"anchor": "created_at", "seconds": 3600}
     async with running(tmp_path, clock=lambda: now[0]) as batch:
-        row = await batch.ended((await batch.submit(many(1), **wish)).id)
+        row = await batch.ended((await batch.submit(many(1), output_expires_after=after)).id)
         file = await batch.files.get(row.output_file_id, ANN)
         now[0] += 3601
 
