@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footplate_daemon.batches import lines
@@ -24,6 +24,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 NAMES = st.text(min_size=1, max_size=lines.LONGEST_CUSTOM_ID)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_or_read(raw: bytes) -> None:
     found = lines.read(raw, CHAT, 3)
@@ -31,6 +32,7 @@ def test_any_bytes_are_refused_or_read(raw: bytes) -> None:
     assert isinstance(found, lines.Request) or (found and all(error.line == 3 for error in found))
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_any_json_is_refused_or_read(value: Any) -> None:
     found = lines.read(json.dumps(value).encode(), CHAT, 1)
@@ -39,6 +41,7 @@ def test_any_json_is_refused_or_read(value: Any) -> None:
     assert all(error.code and error.message for error in found)
 
 
+@settings(deadline=None)
 @given(NAMES, st.text(min_size=1), st.dictionaries(st.text(min_size=1), JSON, max_size=3))
 def test_a_good_line_is_read_whole(custom_id: str, question: str, more: dict[str, Any]) -> None:
     known = {"custom_id", "method", "url", "body"}
@@ -52,6 +55,7 @@ def test_a_good_line_is_read_whole(custom_id: str, question: str, more: dict[str
     assert (found.custom_id, found.model, found.body["messages"]) == (custom_id, "m", messages)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["custom_id", "method", "url", "body"]), JSON)
 def test_a_field_that_is_wrong_is_named(field: str, value: Any) -> None:
     good = line("a")
@@ -66,6 +70,7 @@ def test_a_field_that_is_wrong_is_named(field: str, value: Any) -> None:
         assert all((error.param or "").split(".")[0] == field for error in found)
 
 
+@settings(deadline=None)
 @given(NAMES, JSON.filter(lambda value: value is not None), st.integers(200, 599))
 def test_what_is_written_is_one_line_and_read_again(custom_id: str, body: Any, status: int) -> None:
     raw = lines.answered("batch_1", 7, custom_id, status, "req-1", json.dumps(body, indent=2).encode())
@@ -86,6 +91,7 @@ def test_an_answer_that_is_no_json_is_never_written(body: bytes) -> None:
         lines.answered("batch_1", 7, "a", 200, "req-1", body)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_line_that_is_torn_is_no_result(data: st.DataObject) -> None:
     raw = lines.answered("batch_1", 7, "a", 200, "req-1", b'{"usage": {}}')
