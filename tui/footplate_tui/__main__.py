@@ -34,6 +34,7 @@ VERBS = {
     "plan": "Say what a switch would do.",
     "explain": "Say what would be started for a model.",
     "switches": "List the last switches.",
+    "batch": "Submit thousands of requests in a file, watch them, fetch the answers.",
     "exchanges": "List the requests that passed; cancel one, ask one again.",
     "bench": "Measure variants side by side; compare, export, guard.",
     "check": "Hold the active model to targets: PASS or FAIL.",
