@@ -381,15 +381,18 @@ async def test_results_say_who_is_best_what_failed_and_what_was_not_followed(
 
 
 async def test_tab_gives_the_charts_more_room(daemon: FakeDaemon, open_terminal: Open) -> None:
-    await daemon.keep_run(two_entrants(1))
+    cells = tuple(cell(number, number % 2, (VLLM, OLLAMA)[number % 2], workload=f"work {number // 2}")
+                  for number in range(20))  # fmt: skip
+    await daemon.keep_run(under_way(1, cells=cells))
 
     async with open_terminal(daemon, size=(80, 30)) as terminal:
         await open_run(terminal)
+        await daemon.measure(1, point(1))
         charts = terminal.app.screen.query_one(GaugeLines)
-        await terminal.until(lambda: len(charts.lines) > 2)
+        await terminal.until(lambda: "80" in charts.plain)
         before = len(charts.lines)
         await terminal.pilot.press("tab")
-        await terminal.until(lambda: len(charts.lines) != before or len(charts.lines) == 15)
+        await terminal.until(lambda: len(charts.lines) > before)
         await terminal.pilot.press("tab")
 
         await terminal.until(lambda: len(charts.lines) == before)

@@ -85,6 +85,11 @@ class Points:
         for point in points:
             self._cells.setdefault(point.cell, {})[point.at_seconds] = point
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was measured: work of less than a second leaves no point."""
+        return bool(self._cells)
+
     def of_cell(self, cell: int) -> list[LivePoint]:
         """Give the points of a cell in order."""
         return [point for _, point in sorted(self._cells.get(cell, {}).items())]
@@ -171,7 +176,7 @@ def _entrant(
         parts = [_name_line(entrant, row, name_cells, (mark, mark_colour))]
         if not has_any:
             if row == 0:
-                words = one_line(entrant.error or "") or entrant.state
+                words = one_line(entrant.error or "") or (entrant.state if rows == 1 else "")
                 parts.append(Content.styled(words, mark_colour if entrant.error else "$muted"))
             lines.append(Content.assemble(*parts))
             continue

@@ -167,6 +167,8 @@ class BenchmarkScreen(Listing):
 
     def _chart_lines(self, run: BenchmarkRun, above: int) -> int:
         """Say how many lines the charts have: what the results do not need, or nearly all."""
+        if run.state not in UNDER_WAY and not self._points.has_any:
+            return 0
         room = self.size.height - AROUND - above
         if self._prefers_charts:
             return max(room - LEAST_RESULTS, 0)
