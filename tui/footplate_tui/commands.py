@@ -7,11 +7,15 @@ handles its message.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
+
+from footplate_tui import batch_commands, benchmark_commands
+from footplate_tui.command import BackWanted
+from footplate_tui.command import Command as Command  # noqa: PLC0414 -- for whoever asks this module
+from footplate_tui.command import CopyWanted as CopyWanted  # noqa: PLC0414 -- the same
+from footplate_tui.command import Place as Place  # noqa: PLC0414 -- the same
 
 
 class SendWanted(Message):
@@ -36,10 +40,6 @@ class StopWanted(Message):
 
 class NewSessionWanted(Message):
     """Begin an empty session."""
-
-
-class CopyWanted(Message):
-    """Copy the last answer."""
 
 
 class PageUpWanted(Message):
@@ -84,10 +84,6 @@ class CancelSwitchWanted(Message):
 
 class FilterWanted(Message):
     """Type what the variants' names must contain."""
-
-
-class BackWanted(Message):
-    """Leave the innermost thing: question, filter, switch, screen."""
 
 
 class CloseWanted(Message):
@@ -288,46 +284,6 @@ class EarlierTurnWanted(Message):
 
 class LaterTurnWanted(Message):
     """Choose the turn after."""
-
-
-class Place(StrEnum):
-    """Where a command's keys are heard."""
-
-    PROMPT = "Prompt"
-    CHAT = "Chat"
-    SWITCHER = "Models (^r)"
-    FAILURE = "When a model did not start"
-    HISTORY = "History (^o)"
-    GAUGES = "Gauges (F4)"
-    LOGS = "Logs (F5)"
-    EXCHANGES = "Exchanges and queue (F6)"
-    EXCHANGE = "One exchange"
-    TURN = "One turn (F7)"
-    SESSION = "Session (F8)"
-    ATTACH = "Attach (F9)"
-    PROGRAM = "Program"
-
-
-@dataclass(frozen=True)
-class Command:
-    """One thing a user can ask for."""
-
-    id: str
-    """`group.action`, what a key map names."""
-    keys: str
-    """Textual's names, by comma; the first is the one shown."""
-    shown: str
-    """How the key reads in the footer."""
-    word: str
-    """One word, for the footer."""
-    title: str
-    """A few words, for palette and help."""
-    explanation: str
-    message: type[Message]
-    place: Place
-    in_palette: bool = True
-    priority: bool = False
-    """Whether its keys come before those of the focused widget."""
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -751,6 +707,10 @@ COMMANDS: tuple[Command, ...] = (
         "Leave; nothing is attached.",
         BackWanted, Place.ATTACH, in_palette=False,
     ),
+    benchmark_commands.VIEW_BENCHMARKS,
+    *benchmark_commands.COMMANDS,
+    batch_commands.VIEW_BATCHES,
+    *batch_commands.COMMANDS,
     Command(
         "view.theme", "ctrl+t", "^t", "light/dark", "Light or dark",
         "Change between the light and the dark theme; remembered.",
