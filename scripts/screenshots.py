@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.picture import paint
+from scripts.screenshot_work import fill_batches, fill_benchmarks
 from tests.fakes.daemon import FakeDaemon, answered, engine, model, session, status
 from textual.pilot import Pilot
 
@@ -127,6 +128,62 @@ async def exchanges(_: FakeDaemon, pilot: Pilot[None]) -> None:
     await _press(pilot, "f6")
 
 
+async def benchmark(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """A run as it goes on."""
+    await fill_benchmarks(daemon)
+    await _press(pilot, "f10", "enter")
+
+
+async def benchmarks(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """Every run."""
+    await fill_benchmarks(daemon)
+    await _press(pilot, "f10")
+
+
+async def results(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """A run that has ended."""
+    await fill_benchmarks(daemon)
+    await _press(pilot, "f10", "down", "enter")
+
+
+async def matrix(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """What a new run measures."""
+    await fill_benchmarks(daemon)
+    await _press(pilot, "f10")
+    await _press(pilot, "n")
+
+
+async def runs(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """Two runs compared."""
+    await fill_benchmarks(daemon)
+    await _press(pilot, "f10", "down", "v")
+
+
+async def answers(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """What each entrant answered."""
+    await fill_benchmarks(daemon)
+    await _press(pilot, "f10", "down", "enter")
+    await _press(pilot, "a", "right")
+
+
+async def batches(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """Every batch."""
+    await fill_batches(daemon)
+    await _press(pilot, "f11")
+
+
+async def batch(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """One batch, with what failed."""
+    await fill_batches(daemon)
+    await _press(pilot, "f11", "enter")
+
+
+async def compared(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
+    """Two batches of the same input."""
+    await fill_batches(daemon)
+    await _press(pilot, "f11", "down", "down", "space", "down", "v")
+
+
 async def history(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """A search in all that was said."""
     await _press(pilot, "ctrl+o")
@@ -156,6 +213,15 @@ SCENES: dict[str, Scene] = {
     "logs": logs,
     "exchanges": exchanges,
     "history": history,
+    "benchmarks": benchmarks,
+    "benchmark": benchmark,
+    "results": results,
+    "matrix": matrix,
+    "runs": runs,
+    "answers": answers,
+    "batches": batches,
+    "batch": batch,
+    "compared": compared,
     "welcome": welcome,
     "help": helping,
     "palette": palette,

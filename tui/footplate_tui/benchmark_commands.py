@@ -132,7 +132,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "matrix.start", "enter", "⏎", "begin", "Begin",
-        "Begin the run; where engines stop for it, press it twice.",
+        "Begin the run; where somebody is being answered, press it twice.",
         StartRunWanted, Place.MATRIX, in_palette=False,
     ),
     Command(

@@ -1,10 +1,10 @@
-"""What a new benchmark is to measure: the choices, how many cells they make, and how long it may take. Pure."""
+"""What a new benchmark is to measure: the choices, the cells they make, and how long it may take. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from footplate_daemon.wire_benchmarks import BenchmarkWish, VariantChoice, Workload, WorkloadKind
 
@@ -23,12 +23,15 @@ WORDS: Mapping[str, str] = {
     "file": "the lines of a file: JSONL or ShareGPT",
 }
 TOKENS: Mapping[str, int] = {
-    "short": 64, "chat": 192, "long-prompt": 64, "json-router": 48, "concurrency": 64, "repeat": 64, "file": 128,
+    "short": 64, "chat": 192, "long-prompt": 64, "json-router": 48, "concurrency": 64, "repeat": 64,
+    "file": 128,
 }  # fmt: skip
 """About how long an answer is, to say how long it will take; what is measured, the daemon decides."""
 USUAL_TOKENS_PER_SECOND = 30.0
 USUAL_LOAD_SECONDS = 30.0
 """Where nothing was ever measured."""
+WITHOUT_ROW = {"parameters", "keep_answers", "timeout_seconds", "purpose"}
+"""What of a wish is not chosen here."""
 STARTS_COLD = 2
 """A cold start, and a warm one after it."""
 GAIN = 0.6
@@ -60,6 +63,8 @@ class Matrix:
     title: str = ""
     file: str = ""
     """Path of the file whose lines are asked; its lines come when it begins."""
+    base: BenchmarkWish | None = None
+    """The wish of the earlier run: what has no row here stays as it was there."""
 
     @property
     def cells(self) -> int:
@@ -96,12 +101,14 @@ class Matrix:
         chosen: tuple[str | int, ...] = getattr(self, name)
         kept = tuple(each for each in chosen if each != value)
         now = kept if value in chosen else (*chosen, value)
-        return replace(self, **{name: tuple(sorted(now)) if name == "levels" else now})
+        changed: dict[str, Any] = {name: tuple(sorted(now)) if name == "levels" else now}
+        return replace(self, **changed)
 
     def with_number(self, name: str, value: int) -> Matrix:
         """Give the matrix with a number, within its bounds."""
         _, least, most = NUMBERS[name]
-        return replace(self, **{name: min(max(value, least), most)})
+        changed: dict[str, Any] = {name: min(max(value, least), most)}
+        return replace(self, **changed)
 
 
 def first_choice(models: Iterable[ModelInfo], status: Status | None) -> Matrix:
@@ -124,15 +131,10 @@ def can_take_part(variant: VariantInfo) -> bool:
 
 def of_wish(wish: BenchmarkWish) -> Matrix:
     """Give the choices of an earlier run."""
-    kinds = tuple(dict.fromkeys(workload.kind.value for workload in wish.workloads))
-    names = tuple(
-        f"{choice.runtime}/{choice.name}" if choice.runtime and "/" not in choice.name else choice.name
-        for choice in wish.variants
-    )
     return Matrix(
-        variants=tuple(dict.fromkeys(names)),
-        presets=wish.presets or tuple(dict.fromkeys(c.preset for c in wish.variants if c.preset)),
-        workloads=kinds,
+        variants=tuple(dict.fromkeys(map(_name_of, wish.variants))),
+        presets=wish.presets,
+        workloads=tuple(dict.fromkeys(workload.kind.value for workload in wish.workloads)),
         levels=tuple(sorted(wish.concurrency)),
         requests=wish.requests,
         warm_ups=wish.warm_ups,
@@ -141,20 +143,17 @@ def of_wish(wish: BenchmarkWish) -> Matrix:
         is_cold=wish.cold,
         measures_cache=wish.cache == "measure",
         title=wish.title,
+        base=wish,
     )
 
 
 def wish_of(matrix: Matrix, lines: Sequence[str] = ()) -> BenchmarkWish:
     """Give the wish for what was chosen; `lines` are those of the file."""
-    workloads = tuple(
-        Workload(kind=WorkloadKind(name), lines=tuple(lines))
-        if name == "file"
-        else Workload(kind=WorkloadKind(name))
-        for name in matrix.workloads
-    )
+    base = matrix.base
+    kept = base.model_dump(include=WITHOUT_ROW) if base else {}
     return BenchmarkWish(
-        variants=tuple(VariantChoice(name=name) for name in matrix.variants),
-        workloads=workloads,
+        variants=tuple(choice for name in matrix.variants for choice in _choices(name, base)),
+        workloads=tuple(work for kind in matrix.workloads for work in _workloads(kind, base, lines)),
         presets=matrix.presets,
         concurrency=matrix.levels or (1,),
         requests=matrix.requests,
@@ -164,7 +163,24 @@ def wish_of(matrix: Matrix, lines: Sequence[str] = ()) -> BenchmarkWish:
         cold=matrix.is_cold,
         cache="measure" if matrix.measures_cache else "avoid",
         title=matrix.title,
+        **kept,
     )
+
+
+def _name_of(choice: VariantChoice) -> str:
+    return f"{choice.runtime}/{choice.name}" if choice.runtime and "/" not in choice.name else choice.name
+
+
+def _choices(name: str, base: BenchmarkWish | None) -> list[VariantChoice]:
+    known = [each for each in base.variants if _name_of(each) == name] if base else []
+    return known or [VariantChoice(name=name)]
+
+
+def _workloads(kind: str, base: BenchmarkWish | None, lines: Sequence[str]) -> list[Workload]:
+    if kind == "file":
+        return [Workload(kind=WorkloadKind.FILE, lines=tuple(lines))]
+    known = [each for each in base.workloads if each.kind.value == kind] if base else []
+    return known or [Workload(kind=WorkloadKind(kind))]
 
 
 @dataclass(frozen=True)

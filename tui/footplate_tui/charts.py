@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from footplate_tui.sparkline import DOTS_ACROSS
 
+STEPS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+
 Moment = tuple[float, float | None]
 """Seconds, and what was measured then."""
 
@@ -35,7 +37,7 @@ class Series:
 
 
 def columns_of(series: Series, seconds: float, scale: float, width: int) -> list[float | None]:
-    """Give what fills a chart of so many cells for so many seconds: fractions of the scale, by column of dots.
+    """Give what fills a chart of so many cells for so many seconds: fractions, by column of dots.
 
     More moments than columns are averaged; fewer are held until the next one. Nothing is after the last.
     """
@@ -48,25 +50,22 @@ def columns_of(series: Series, seconds: float, scale: float, width: int) -> list
             place = min(max(math.ceil(at / seconds * count) - 1, 0), count - 1)
             sums[place] += value
             counts[place] += 1
-    return _held(series, sums, counts, seconds, scale)
+    return _held(sums, counts, math.ceil(count / seconds) + 1, scale)
 
 
-def _held(
-    series: Series, sums: Sequence[float], counts: Sequence[int], seconds: float, scale: float
-) -> list[float | None]:
-    """Fill the columns between moments with what comes next: a moment tells of the time before it."""
-    count = len(sums)
-    longest = math.ceil(count / seconds) + 1
-    """So many columns does one second take: a longer gap is one."""
+def _held(sums: Sequence[float], counts: Sequence[int], longest: int, scale: float) -> list[float | None]:
+    """Fill the columns between moments with the next one, which tells of the time before it.
+
+    A gap of `longest` columns is more than a second: then nothing was measured.
+    """
     filled: list[float | None] = []
-    after: float | None = None
-    gap = 0
-    for place in reversed(range(count)):
-        if counts[place]:
-            after, gap = sums[place] / counts[place], 0
+    after, gap = 0.0, longest
+    for total, number in zip(reversed(sums), reversed(counts), strict=True):
+        if number:
+            after, gap = total / number, 0
         else:
             gap += 1
-        filled.append(None if after is None or gap >= longest else after / scale)
+        filled.append(None if gap >= longest else after / scale)
     return filled[::-1]
 
 
@@ -75,6 +74,4 @@ def nice_ceiling(value: float | None) -> float:
     if not value or value <= 0 or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(
-        step * power for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if value <= step * power * 1.0001
-    )
+    return next(step * power for step in STEPS if value <= step * power * 1.0001)

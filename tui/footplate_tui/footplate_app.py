@@ -73,6 +73,9 @@ class FootplateApp(App[None]):
         "screens/page.tcss",
         "screens/logs.tcss",
         "screens/exchanges.tcss",
+        "screens/listing.tcss",
+        "screens/benchmark.tcss",
+        "screens/batches.tcss",
         "screens/history.tcss",
         "screens/gauges.tcss",
     ]
@@ -220,6 +223,16 @@ class FootplateApp(App[None]):
         from footplate_tui.screens.exchanges import ExchangesScreen  # noqa: PLC0415 -- the same
 
         self._turn_to(ExchangesScreen)
+
+    def on_benchmarks_wanted(self) -> None:
+        from footplate_tui.screens.benchmarks import BenchmarksScreen  # noqa: PLC0415 -- the same
+
+        self._turn_to(BenchmarksScreen)
+
+    def on_batches_wanted(self) -> None:
+        from footplate_tui.screens.batches import BatchesScreen  # noqa: PLC0415 -- the same
+
+        self._turn_to(BatchesScreen)
 
     def _turn_to(self, kind: type[Page]) -> None:
         """Show a page in place of the one that is shown; one that is shown already is closed."""
