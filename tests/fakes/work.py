@@ -40,6 +40,7 @@ from footplate_daemon.wire_benchmarks import (
 
 CUT = errors.DaemonUnreachable("The connection to the Footplate daemon was cut.")
 UNDER_WAY = {"queued", "running"}
+OWN_FACTS = set(Batch.model_fields) - {"id", "object", "request_counts", "errors"}
 
 
 class _Line:
@@ -178,7 +179,8 @@ class FakeBatches(_Line):
         expires_after_seconds: int | None = None,
         told: Callable[[int], object] | None = None,
     ) -> File:
-        assert filename is None and expires_after_seconds is None
+        assert filename is None
+        assert expires_after_seconds is None
         self._refuse()
         self.uploaded.append(path)
         byte_count = (await asyncio.to_thread(path.stat)).st_size
@@ -272,9 +274,13 @@ class FakeBatches(_Line):
 
 
 def batch_progress(batch_id: str, **facts: Any) -> BatchProgress:
-    """Make a batch: facts of OpenAI's object and of the progress together, `counts` as three numbers."""
+    """Make a batch: facts of OpenAI's object and of the progress together, `counts` as three numbers.
+
+    `bad_lines` are the errors of OpenAI's object, `errors` those of the progress.
+    """
     counts = facts.pop("counts", (0, 0, 0))
-    own = {name: facts.pop(name) for name in list(facts) if name in Batch.model_fields}
+    bad_lines = facts.pop("bad_lines", ())
+    own = {name: facts.pop(name) for name in list(facts) if name in OWN_FACTS}
     total, completed, failed = counts
     batch = Batch.model_validate(
         {
@@ -285,6 +291,7 @@ def batch_progress(batch_id: str, **facts: Any) -> BatchProgress:
             "status": BatchStatus.IN_PROGRESS,
             "created_at": 1_700_000_000,
             "request_counts": {"total": total, "completed": completed, "failed": failed},
+            "errors": {"data": bad_lines} if bad_lines else None,
             **own,
         }
     )
@@ -293,9 +300,15 @@ def batch_progress(batch_id: str, **facts: Any) -> BatchProgress:
 
 def _as_facts(progress: BatchProgress) -> dict[str, Any]:
     facts = progress.model_dump(exclude={"batch"})
-    batch = progress.batch.model_dump(exclude={"id", "object", "request_counts"})
+    batch = progress.batch.model_dump(include=OWN_FACTS)
     counts = progress.batch.request_counts
-    return {**facts, **batch, "counts": (counts.total, counts.completed, counts.failed)}
+    bad_lines = progress.batch.errors.data if progress.batch.errors else ()
+    return {
+        **facts,
+        **batch,
+        "bad_lines": bad_lines,
+        "counts": (counts.total, counts.completed, counts.failed),
+    }
 
 
 def wish(*variants: str, **facts: Any) -> BenchmarkWish:

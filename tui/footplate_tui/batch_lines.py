@@ -47,8 +47,8 @@ COLUMNS = (
     Column("MODEL", 22, 118, is_words=True),
     Column("BEGAN", 11, 90, is_words=True),
     Column("STATE", 10, is_words=True),
-    Column("PROGRESS", BAR_CELLS + 7),
-    Column("LINES", 15, 76),
+    Column("PROGRESS", BAR_CELLS + 7, is_words=True),
+    Column("LINES", 15, 92),
     Column("FAILED", 8),
     Column("RATE", 11, 104),
     Column("TOK/S", 9, 130),
@@ -126,7 +126,7 @@ def _progress(far: float | None, *, is_over: bool) -> Content:
     line = Content("━" * round(far * BAR_CELLS)) if is_over else bar(far, BAR_CELLS)
     if is_over:
         line = Content.styled(line.plain.ljust(BAR_CELLS, "─"), "$faint")
-    return Content.assemble(" ", line, (f" {int(far * 100):>3}% ", "$muted"))
+    return Content.assemble(line, (f" {int(far * 100):>3}%", "$muted"))
 
 
 def models_of(progress: BatchProgress) -> str:

@@ -31,9 +31,11 @@ MARKS = {
     "cut": ("✗", "$error"),
     "cancelled": ("○", "$muted"),
 }
-VALUE_CELLS = 11
+VALUE_CELLS = 13
 LEAST_CHART = 6
-MOST_ROWS = 6
+MOST_ROWS = 7
+ROWS_WITH_GAP = 4
+"""From so many rows on the last one is left free: charts on top of each other do not touch."""
 NAME_CELLS = 30
 GAP = 2
 
@@ -130,8 +132,7 @@ def _heads(
     parts = [Content(" " * name_cells)]
     for metric in metrics:
         scale = f" 0 to {metric.words(scales[metric.name])}" if seconds else ""
-        room = block - VALUE_CELLS
-        told = metric.name + scale if len(metric.name + scale) <= room else metric.name
+        told = metric.name + scale if len(metric.name + scale) <= block - GAP else metric.name
         parts.append(Content.styled(f"{truncate(told, block - GAP):<{block}}", "$muted"))
     return Content.assemble(*parts)
 
@@ -148,9 +149,13 @@ def _entrant(
     mark, mark_colour = MARKS[entrant.state]
     colour = runtime_colour(entrant.runtime)
     chart_cells = block - VALUE_CELLS
+    drawn_rows = rows - 1 if rows >= ROWS_WITH_GAP else rows
+    bottom = drawn_rows - 1
     drawn = {
         metric.name: sparkline(
-            columns_of(series[metric.name], seconds, scales[metric.name], chart_cells), chart_cells, rows
+            columns_of(series[metric.name], seconds, scales[metric.name], chart_cells),
+            chart_cells,
+            drawn_rows,
         )
         for metric in metrics
     }
@@ -165,12 +170,19 @@ def _entrant(
             lines.append(Content.assemble(*parts))
             continue
         for metric in metrics:
-            newest = series[metric.name].newest
-            value = metric.words(newest) if newest is not None and row == rows - 1 else ""
-            parts.append(Content.styled(drawn[metric.name][row], colour))
+            value = _value(metric, series[metric.name], entrant) if row == bottom else ""
+            chart = drawn[metric.name][row] if row < len(drawn[metric.name]) else " " * chart_cells
+            parts.append(Content.styled(chart, colour))
             parts.append(Content(f" {value:<{VALUE_CELLS - 1}}"))
         lines.append(Content.assemble(*parts))
     return lines
+
+
+def _value(metric: Metric, series: Series, entrant: Entrant) -> str:
+    """Give what is measured now; once all is measured, the highest."""
+    if entrant.state in {"starting", "measuring"}:
+        return "" if series.newest is None else metric.words(series.newest)
+    return "" if series.highest is None else f"max {metric.words(series.highest)}"
 
 
 def _name_line(entrant: Entrant, row: int, cells: int, mark: tuple[str, str]) -> Content:

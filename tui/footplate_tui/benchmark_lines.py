@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ RUN_COLUMNS = (
     Column("WHAT", 0, is_words=True),
     Column("WORKLOADS", 26, 120, is_words=True),
     Column("CELLS", 8),
-    Column("PROGRESS", 15, 60),
+    Column("PROGRESS", 14, 60, is_words=True),
     Column("LEFT", 13, 84),
 )
 RESULT_COLUMNS = (
@@ -77,7 +77,7 @@ def run_line(row: BenchmarkRow, now: float, width: int, *, is_marked: bool = Fal
     is_under_way = row.state in UNDER_WAY
     progress: str | Content = ""
     if row.state == "running":
-        progress = Content.assemble(" ", bar(row.fraction, BAR_CELLS), "  ")
+        progress = Content.assemble(" ", bar(row.fraction, BAR_CELLS))
     texts: dict[str, str | Content] = {
         "ID": str(row.id),
         "BEGAN": when(row.started_at or row.created_at, now),
@@ -293,8 +293,13 @@ def result_head(width: int) -> Content:
     return tables.head(RESULT_COLUMNS, width)
 
 
-def result_line(square: Square, best: dict[str, Square], width: int) -> Content:
-    """Lay a result out; where it is the best of its kind of work it says so."""
+def result_line(
+    square: Square, best: Mapping[str, Square], width: int, *, repeats_work: bool = False
+) -> Content:
+    """Lay a result out; where it is the best of its kind of work it says so.
+
+    `repeats_work`: the row above is of the same work.
+    """
     mark, colour = CELL_MARKS[square.state]
     cell, load = square.first, square.entrant.load_seconds
     name = one_line(square.entrant.variant)
@@ -314,7 +319,7 @@ def result_line(square: Square, best: dict[str, Square], width: int) -> Content:
     }
     styles = {name: "bold $success" for name, each in best.items() if each is square}
     styles |= {"ERR": "bold $error" if errors else "$muted", "≠": "bold $warning"}
-    styles |= {"WORKLOAD": "$muted", "AT": "$muted"}
+    styles |= {"WORKLOAD": "$faint", "AT": "$faint"} if repeats_work else {}
     return tables.line(RESULT_COLUMNS, width, (f"{mark} ", colour), texts, styles, style="$foreground")
 
 

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 LEVELS = (1, 2, 4, 8, 16, 32, 64)
 RAMP = (1, 2, 4, 8)
 WORDS: Mapping[str, str] = {
-    "short": "questions of a sentence, answers of a few",
+    "short": "questions of a sentence",
     "chat": "conversations of several turns",
-    "long-prompt": "prompts near the limit of the context",
-    "json-router": "requests sorted into a small JSON object",
-    "concurrency": "the work of short at 1, 2, 4 and 8 at a time",
-    "repeat": "one prompt again and again: are the answers identical?",
-    "file": "the lines of a file: JSONL or ShareGPT",
+    "long-prompt": "near the limit of the context",
+    "json-router": "sorting into a JSON object",
+    "concurrency": "short, at 1, 2, 4, 8 at a time",
+    "repeat": "one prompt: same answers?",
+    "file": "a JSONL or ShareGPT file",
 }
 TOKENS: Mapping[str, int] = {
     "short": 64, "chat": 192, "long-prompt": 64, "json-router": 48, "concurrency": 64, "repeat": 64,

@@ -27,7 +27,7 @@ from footplate_tui.theme import runtime_colour
 if TYPE_CHECKING:
     from footplate_daemon.wire import ModelInfo, Status, VariantInfo
 
-SECTION_CELLS = 13
+SECTION_CELLS, NAME_CELLS = 13, 31
 OWN_PRESETS = ""
 """The choice of no preset: each variant has its own."""
 
@@ -105,7 +105,7 @@ def item_line(
     section = Content.styled(f"{item.section:<{SECTION_CELLS}}", "bold $heading")
     mark = {True: ("✓ ", "bold $success"), False: ("· ", "$muted"), None: ("  ", "")}[chosen]
     name, about = _words(item, matrix, variants, typed)
-    name_cells = min(34, max(width - SECTION_CELLS - 2, 8))
+    name_cells = min(NAME_CELLS, max(width - SECTION_CELLS - 2, 8))
     shown = truncate(name.plain, name_cells - 1)
     name = name if shown == name.plain else Content(shown)
     gap = " " * max(name_cells - name.cell_length, 1)
@@ -127,7 +127,7 @@ def _words(
                 matrix.file
             ) if item.value == "file" and matrix.file else about
         case "levels":
-            return Content(f"{item.value} at a time"), ""
+            return Content(item.value), ""
         case "number":
             value = str(getattr(matrix, item.value)) if typed is None else f"{typed}▏"
             words = NUMBERS[item.value][0]
@@ -141,10 +141,8 @@ def _words(
 
 def _flag(name: str) -> tuple[Content, str]:
     if name == "is_cold":
-        return Content(
-            "Start each engine cold"
-        ), "its weights out of the page cache first, then once more warm"
-    return Content("Measure the prefix cache"), "all prompts begin alike; else every prompt is unique"
+        return Content("Start each engine cold"), "and once more warm"
+    return Content("Measure the prefix cache"), "else every prompt is unique"
 
 
 def _variant(name: str) -> Content:
@@ -191,7 +189,10 @@ def stops(matrix: Matrix, status: Status | None, width: int) -> Content:
     names = ", ".join(map(one_line, stopped))
     verb = "stops" if len(stopped) == 1 else "stop"
     active = one_line(status.active) if status and status.active else ""
-    back = f"; {active} is back at the end" if active else ""
+    if stopped == [status.active if status else None]:
+        back = " and is back at the end"
+    else:
+        back = f"; {active} is back at the end" if active else ""
     return Content.assemble(("! ", "$warning"), f"{names} {verb} meanwhile{back}").truncate(
         width, ellipsis=True
     )

@@ -52,7 +52,7 @@ NOTHING_YET = (
 NO_DAEMON = "No daemon answers.\n\nStart it in another shell:  footplate up\nThis list fills by itself then."
 
 
-class BatchesScreen(BatchActions, Listing):
+class BatchesScreen(Listing, BatchActions):
     """Lists the batches: those under way, then the newest."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings(Place.BATCHES)

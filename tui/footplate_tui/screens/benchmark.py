@@ -159,7 +159,9 @@ class BenchmarkScreen(Listing):
             return []
         square = self._squares[place]
         work_ = (square.first.workload, square.first.concurrency)
-        return [result_line(square, self._best.get(work_, {}), width)]
+        above = self._squares[place - 1].first if place else None
+        repeats_work = above is not None and (above.workload, above.concurrency) == work_
+        return [result_line(square, self._best.get(work_, {}), width, repeats_work=repeats_work)]
 
     def about_words(self, width: int) -> Content:
         square = self._square()

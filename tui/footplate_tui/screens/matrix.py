@@ -26,6 +26,7 @@ from footplate_tui.harmless import one_line
 from footplate_tui.matrix_rows import (
     OWN_PRESETS,
     Item,
+    is_chosen,
     item_line,
     items,
     plan,
@@ -150,6 +151,7 @@ class MatrixScreen(Screen[BenchmarkRun | None]):
         chosen = self._item()
         self._items = listed
         if is_other_list:
+            chosen = chosen or next((item for item in listed if is_chosen(item, self._matrix)), None)
             place = next((at for at, item in enumerate(listed) if chosen and _is_same(item, chosen)), 0)
             self._rows.show(len(listed), highlighted=place)
         else:
