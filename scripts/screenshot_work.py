@@ -94,9 +94,9 @@ def _cell(number: int, place: int, variant: str, kind: str, level: int, slower: 
         ignored=("logit_bias",) if runtime == "ollama" else (),
     )
     texts = {
-        "vllm": "A lease is a promise with an end: whoever holds it may act alone until the clock says no.",
+        "vllm": "A lease is a promise with an end: whoever holds it may act alone until it ends.",
         "ollama": "A lease is a promise with an end: its holder may act alone as long as it lasts.",
-        "llamacpp": "A lease is a promise with an end: whoever holds it may act alone until the clock says no.",
+        "llamacpp": "A lease is a promise with an end: whoever holds it may act alone until it ends.",
     }
     records = tuple(record(each, texts[runtime], prompt="What is a lease?") for each in range(16))
     return cell(
@@ -286,7 +286,7 @@ async def fill_batches(daemon: FakeDaemon) -> None:
             created_at=now - 900,
             waiting={
                 "reason": "batch_window",
-                "message": "Needs a switch to ollama/gemma-3-12b; batch_window allows it from 01:00 to 07:00.",
+                "message": "Needs ollama/gemma-3-12b; batch_window allows it from 01:00 to 07:00.",
                 "until": now + 9_000,
             },
             models=[
