@@ -31,13 +31,17 @@ MARKS = {
     "cut": ("✗", "$error"),
     "cancelled": ("○", "$muted"),
 }
-VALUE_CELLS = 13
+WIDE_BLOCK = 26
+VALUE_CELLS, WIDE_VALUE_CELLS = 9, 13
+"""In a block that is wide, the highest value is said to be that."""
 LEAST_CHART = 6
 MOST_ROWS = 7
 ROWS_WITH_GAP = 4
 """From so many rows on the last one is left free: charts on top of each other do not touch."""
 NAME_CELLS = 30
 GAP = 2
+LEAST_SECONDS = 10.0
+"""A second alone would fill the chart."""
 
 
 def _memory(point: LivePoint) -> float | None:
@@ -116,7 +120,8 @@ def charts(run: BenchmarkRun, points: Points, width: int, rows: int) -> list[Con
         metric.name: [series_of(run, points, entrant, metric) for entrant in range(len(run.entrants))]
         for metric in metrics
     }
-    seconds = max((each.last_second for lines in drawn.values() for each in lines), default=0.0)
+    longest = max((each.last_second for lines in drawn.values() for each in lines), default=0.0)
+    seconds = max(longest, LEAST_SECONDS) if longest else 0.0
     scales = {name: nice_ceiling(max((each.highest or 0 for each in lines), default=0))
               for name, lines in drawn.items()}  # fmt: skip
     lines = [_heads(metrics, scales, name_cells, block, seconds)]
@@ -148,7 +153,8 @@ def _entrant(
     name_cells, block, rows = layout
     mark, mark_colour = MARKS[entrant.state]
     colour = runtime_colour(entrant.runtime)
-    chart_cells = block - VALUE_CELLS
+    value_cells = WIDE_VALUE_CELLS if block >= WIDE_BLOCK else VALUE_CELLS
+    chart_cells = block - value_cells
     drawn_rows = rows - 1 if rows >= ROWS_WITH_GAP else rows
     bottom = drawn_rows - 1
     drawn = {
@@ -170,19 +176,25 @@ def _entrant(
             lines.append(Content.assemble(*parts))
             continue
         for metric in metrics:
-            value = _value(metric, series[metric.name], entrant) if row == bottom else ""
+            value = (
+                _value(metric, series[metric.name], entrant, is_wide=block >= WIDE_BLOCK)
+                if row == bottom
+                else ""
+            )
             chart = drawn[metric.name][row] if row < len(drawn[metric.name]) else " " * chart_cells
             parts.append(Content.styled(chart, colour))
-            parts.append(Content(f" {value:<{VALUE_CELLS - 1}}"))
+            parts.append(Content(f" {value:<{value_cells - 1}}"))
         lines.append(Content.assemble(*parts))
     return lines
 
 
-def _value(metric: Metric, series: Series, entrant: Entrant) -> str:
+def _value(metric: Metric, series: Series, entrant: Entrant, *, is_wide: bool) -> str:
     """Give what is measured now; once all is measured, the highest."""
     if entrant.state in {"starting", "measuring"}:
         return "" if series.newest is None else metric.words(series.newest)
-    return "" if series.highest is None else f"max {metric.words(series.highest)}"
+    if series.highest is None:
+        return ""
+    return f"max {metric.words(series.highest)}" if is_wide else metric.words(series.highest)
 
 
 def _name_line(entrant: Entrant, row: int, cells: int, mark: tuple[str, str]) -> Content:

@@ -208,12 +208,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "answers.earlier", "left", "←", "before", "Request before",
         "Show the answers to the request before.",
-        EarlierAnswerWanted, Place.ANSWERS, in_palette=False,
+        EarlierAnswerWanted, Place.ANSWERS, in_palette=False, priority=True,
     ),
     Command(
         "answers.later", "right", "→", "next", "Next request",
         "Show the answers to the next request.",
-        LaterAnswerWanted, Place.ANSWERS, in_palette=False,
+        LaterAnswerWanted, Place.ANSWERS, in_palette=False, priority=True,
     ),
     Command(
         "answers.differing", "d", "d", "differing", "What differs",

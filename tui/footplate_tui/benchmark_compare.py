@@ -49,12 +49,12 @@ FIGURES = (
     Figure("TTFT", ttft, milliseconds, more_is_better=False),
     Figure("TTFT P95", ttft_p95, milliseconds, more_is_better=False, from_width=150),
     Figure("TPOT", tpot, milliseconds, more_is_better=False, from_width=104),
-    Figure("TOK/S", speed, plain, more_is_better=True),
+    Figure("TOK/S", speed, plain, more_is_better=True, from_width=60),
     Figure("MEMORY", memory, lambda value: size(round(value)), more_is_better=False, from_width=128),
 )
 COLUMNS = (
     Column("ENTRANT", 0, is_words=True),
-    Column("WORKLOAD", 14, is_words=True),
+    Column("WORKLOAD", 14, 60, is_words=True),
     Column("AT", 4),
     *(
         column

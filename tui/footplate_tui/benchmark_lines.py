@@ -40,13 +40,13 @@ RUN_COLUMNS = (
     Column("STATE", 11, is_words=True),
     Column("WHAT", 0, is_words=True),
     Column("WORKLOADS", 26, 120, is_words=True),
-    Column("CELLS", 8),
     Column("PROGRESS", 14, 60, is_words=True),
+    Column("CELLS", 8),
     Column("LEFT", 13, 84),
 )
 RESULT_COLUMNS = (
     Column("ENTRANT", 0, is_words=True),
-    Column("WORKLOAD", 14, is_words=True),
+    Column("WORKLOAD", 14, 60, is_words=True),
     Column("AT", 4),
     Column("TTFT", 9),
     Column("P95", 9, 104),
@@ -57,7 +57,7 @@ RESULT_COLUMNS = (
     Column("REQ/S", 8, 132),
     Column("ERR", 6),
     Column("MEMORY", 10, 90),
-    Column("LOAD", 9, 142),
+    Column("LOAD", 12, 142),
     Column("J/TOK", 8, 160),
     Column("≠", 3),
 )
@@ -77,7 +77,7 @@ def run_line(row: BenchmarkRow, now: float, width: int, *, is_marked: bool = Fal
     is_under_way = row.state in UNDER_WAY
     progress: str | Content = ""
     if row.state == "running":
-        progress = Content.assemble(" ", bar(row.fraction, BAR_CELLS))
+        progress = bar(row.fraction, BAR_CELLS)
     texts: dict[str, str | Content] = {
         "ID": str(row.id),
         "BEGAN": when(row.started_at or row.created_at, now),
@@ -370,9 +370,9 @@ def _about_work(square: Square) -> Content:
     spread = square.spread(speed)
     done = f"{summary.completed} of {count(summary.requests, 'request')}"
     facts = (
+        f"failed: {errors}" if errors else "",
         f"{done} in {duration(summary.duration_seconds)}",
         f"{summary.prompt_tokens:,} + {summary.output_tokens:,} tokens",
-        f"failed: {errors}" if errors else "",
         valid,
         f"{len(square.cells)} repeats, {spread:.0%} apart" if spread is not None else "",
         f"disturbed by {count(summary.disturbed_by, 'request')} of others" if summary.disturbed_by else "",

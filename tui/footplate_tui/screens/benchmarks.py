@@ -28,7 +28,7 @@ from footplate_tui.screens.page import told
 from footplate_tui.screens.runs import RunsScreen
 
 PAGE = 50
-LOOK_SECONDS, LOOK_SELDOM_SECONDS = 1.5, 4.0
+LOOK_SECONDS, LOOK_SELDOM_SECONDS = 1.5, 3.0
 """The list is read again so often while something goes on, and while nothing does."""
 
 KEYS = (
