@@ -66,7 +66,7 @@ def comparison(lines: int) -> BatchComparison:
     """Two batches of the same input; every second answer differs."""
     sides = [
         ComparedSide(
-            batch=batch_progress(f"batch_{number}", status="completed").batch, models=(model,), answered=lines,
+            batch=batch_progress(f"batch_{number}").batch, models=(model,), answered=lines,
             failed=0, mean_characters=12.0, mean_output_tokens=4.0, mean_seconds=0.5, joules_per_line=30.0,
         )
         for number, model in ((1, "guide"), (2, "qwen3-8b"))
@@ -183,7 +183,7 @@ async def test_a_file_is_chosen_sent_and_becomes_a_batch_of_what_its_lines_ask(
 
         assert daemon.uploaded == [file]
         assert daemon.batch_wishes[0].endpoint == "/v1/embeddings"
-        await terminal.until(lambda: "its lines are checked, then asked" in seen(terminal))
+        await terminal.until(lambda: terminal.app.screen.query_one(Rows).highlighted == 0)
 
 
 @pytest.mark.parametrize(

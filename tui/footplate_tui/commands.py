@@ -693,8 +693,8 @@ COMMANDS: tuple[Command, ...] = (
         BackWanted, Place.SESSION, in_palette=False,
     ),
     Command(
-        "attach.take", "enter", "⏎", "attach", "Attach",
-        "Attach the file; a folder is opened.",
+        "attach.take", "enter", "⏎", "choose", "Choose",
+        "Choose the file; a folder is opened.",
         TakeWanted, Place.ATTACH, in_palette=False,
     ),
     Command(

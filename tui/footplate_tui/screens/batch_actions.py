@@ -84,6 +84,7 @@ class BatchActions(Questions):
             return
         failed = count(progress.batch.request_counts.failed, "line")
         self.tell(f"{failed} begin anew as {one_line(begun.id)}.")
+        self.show_begun(begun.id)
 
     # Submit.
 
@@ -96,11 +97,15 @@ class BatchActions(Questions):
             found = await asyncio.to_thread(look_at, path)
             self.tell(sent(path.name, 0, found.byte_count))
             uploaded = await daemon.upload_file(path, told=lambda done: self._tell_sent(found, done))
-            await daemon.create_batch(BatchWish(input_file_id=uploaded.id, endpoint=found.endpoint))
+            begun = await daemon.create_batch(BatchWish(input_file_id=uploaded.id, endpoint=found.endpoint))
         except errors.FootplateError as error:
             self.tell_error(error)
         else:
-            self.tell(f"{one_line(path.name)} is sent; its lines are checked, then asked.")
+            self.forget_question()
+            self.show_begun(begun.id)
+
+    def show_begun(self, batch_id: str) -> None:
+        """Bring a batch into sight that was begun here."""
 
     def _tell_sent(self, found: Submission, done: int) -> None:
         words = sent(found.path.name, done, found.byte_count)

@@ -62,6 +62,8 @@ class BatchesScreen(Listing, BatchActions):
         self._clock = clock
         self._batches: tuple[BatchProgress, ...] | None = None
         self._marked: str | None = None
+        self._begun: str | None = None
+        """The batch to highlight as soon as it is listed."""
 
     def on_mount(self) -> None:
         self.session_title = "Batches"
@@ -89,9 +91,18 @@ class BatchesScreen(Listing, BatchActions):
             return
         chosen, was_on_top = self.chosen_batch(), self.rows.highlighted in {None, 0}
         self._batches = batches
-        places = (at for at, each in enumerate(batches) if chosen and each.batch.id == chosen.batch.id)
-        self.list_again(0 if was_on_top else next(places, 0))
+        places = {each.batch.id: place for place, each in enumerate(batches)}
+        stays = places.get(chosen.batch.id, 0) if chosen and not was_on_top else 0
+        if self._begun in places:
+            stays, self._begun = places[self._begun], None
+        self.list_again(stays)
         self.draw_soon()
+
+    def show_begun(self, batch_id: str) -> None:
+        self._begun = batch_id
+        if self._batches is not None:
+            known, self._batches = self._batches, None
+            self._take(known)
 
     # What is shown.
 
