@@ -7,6 +7,7 @@ import pytest
 from tests.fakes.daemon import FakeDaemon
 from tests.fakes.work import batch_progress
 from tests.tui.conftest import Open, Terminal, rows_of, seen
+from textual import events
 from textual.widgets import Input
 
 from footplate_daemon import errors
@@ -162,6 +163,19 @@ async def test_a_cut_line_is_mended(daemon: FakeDaemon, open_terminal: Open) -> 
         await daemon.come_back()
 
         await terminal.until(lambda: " 75%" in rows_of(terminal)[0])
+
+
+async def test_keys_that_come_in_one_go_keep_their_order(daemon: FakeDaemon, open_terminal: Open) -> None:
+    await daemon.show_batches(batch_progress("batch_2", **FAILED), batch_progress("batch_1", **FAILED))
+
+    async with open_terminal(daemon) as terminal:
+        await open_batches(terminal)
+        await until_rows(terminal)
+        terminal.app.post_message(events.Key("space", " "))
+        terminal.app.post_message(events.Key("down", None))
+
+        await terminal.until(lambda: terminal.app.screen.query_one(Rows).highlighted == 1)
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("◆"))
 
 
 # Submitting.

@@ -46,7 +46,7 @@ COLUMNS = (
     Column("ID", 17, 150, is_words=True),
     Column("MODEL", 22, 118, is_words=True),
     Column("BEGAN", 11, 90, is_words=True),
-    Column("STATE", 10, is_words=True),
+    Column("STATE", 11, is_words=True),
     Column("PROGRESS", BAR_CELLS + 7, is_words=True),
     Column("LINES", 15, 92),
     Column("FAILED", 8),
@@ -138,11 +138,11 @@ def models_of(progress: BatchProgress) -> str:
     return one_line(progress.batch.model or "-")
 
 
-def lines_rate(lines_per_second: float) -> str:
+def lines_rate(lines_per_second: float, unit: str = "") -> str:
     """Give lines per second, or per minute where they are few."""
     if lines_per_second >= 0.995:
-        return f"{lines_per_second:,.1f}/s"
-    return f"{lines_per_second * 60:.1f}/min"
+        return f"{lines_per_second:,.1f}{unit}/s"
+    return f"{lines_per_second * 60:.1f}{unit}/min"
 
 
 def left(progress: BatchProgress) -> str:
@@ -263,7 +263,7 @@ def _facts(progress: BatchProgress) -> list[Content]:
     batch, usage = progress.batch, progress.batch.usage
     counts = batch.request_counts
     speeds = (
-        lines_rate(progress.lines_per_second) + " lines" if progress.lines_per_second is not None else "",
+        lines_rate(progress.lines_per_second, " lines") if progress.lines_per_second is not None else "",
         rate(progress.output_tokens_per_second) if progress.output_tokens_per_second is not None else "",
     )
     facts = {

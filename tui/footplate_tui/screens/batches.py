@@ -90,12 +90,16 @@ class BatchesScreen(Listing, BatchActions):
         if batches == self._batches:
             return
         chosen, was_on_top = self.chosen_batch(), self.rows.highlighted in {None, 0}
+        before = chosen.batch.status if chosen else None
         self._batches = batches
         places = {each.batch.id: place for place, each in enumerate(batches)}
         stays = places.get(chosen.batch.id, 0) if chosen and not was_on_top else 0
         if self._begun in places:
             stays, self._begun = places[self._begun], None
         self.list_again(stays)
+        now = self.chosen_batch()
+        if now and chosen and now.batch.id == chosen.batch.id and now.batch.status != before:
+            self.forget_news()
         self.draw_soon()
 
     def show_begun(self, batch_id: str) -> None:

@@ -21,7 +21,7 @@ from footplate_daemon.wire import ModelInfo, Status
 from footplate_daemon.wire_benchmarks import MOST_LINES, BenchmarkRun
 from footplate_tui import conversation
 from footplate_tui.benchmark_matrix import NUMBERS, Matrix, first_choice, wish_of
-from footplate_tui.commands import BY_ID, Place, bindings
+from footplate_tui.commands import Place, bindings
 from footplate_tui.harmless import one_line
 from footplate_tui.matrix_rows import (
     OWN_PRESETS,
@@ -35,7 +35,7 @@ from footplate_tui.matrix_rows import (
     variants_of,
 )
 from footplate_tui.screens.attach import AttachScreen
-from footplate_tui.screens.page import told
+from footplate_tui.screens.page import carry_out, told
 from footplate_tui.screens.questions import say
 from footplate_tui.widgets.header import Header
 from footplate_tui.widgets.rows import Rows
@@ -203,7 +203,7 @@ class MatrixScreen(Screen[BenchmarkRun | None]):
     # Keys.
 
     def action_command(self, identity: str) -> None:
-        self.post_message(BY_ID[identity].message())
+        carry_out(self, identity)
 
     def on_rows_chosen(self) -> None:
         self.on_toggle_wanted()

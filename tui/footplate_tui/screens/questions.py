@@ -62,6 +62,11 @@ class Questions(Page):
         self._asked = None
         self.tell("")
 
+    def forget_news(self) -> None:
+        """Say no more what has come true meanwhile; a question stays, and what is typed."""
+        if not self.has_question and not self.is_typing:
+            self.news = ""
+
     @property
     def has_question(self) -> bool:
         """Whether something is to be confirmed."""
