@@ -1,0 +1,210 @@
+"""The sections with charts: distributions, concurrency, memory and loading, every second. Pure."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from footplate_daemon.wire_benchmarks import BenchmarkRun, Cell, Entrant, RequestRecord
+from footplate_tui.benchmarks import figures, measures
+from footplate_tui.benchmarks.measures import Counting, Measure, Showing, Square
+from footplate_tui.benchmarks.report import charts
+from footplate_tui.benchmarks.report.charts import Axes, Path, Series
+from footplate_tui.benchmarks.report.markup import Markup, element
+from footplate_tui.format import duration, rate
+
+SHORTEST_GAP_SECONDS = 3.0
+"""A pause of this length breaks the line of the timeline."""
+
+
+def sections(run: BenchmarkRun) -> Iterator[Markup]:
+    """Give every section for which something was measured."""
+    shown = measures.showings(run)
+    for square, those in shown.items():
+        if any(each.completed for each in those):
+            yield _distributions(run, square, those)
+    yield from _concurrency(run, shown)
+    yield from _memory_and_loading(run)
+    yield from _timeline(run)
+
+
+def _distributions(run: BenchmarkRun, square: Square, shown: Sequence[Showing]) -> Markup:
+    counting = measures.counting_for(shown)
+    of: tuple[tuple[str, Callable[[RequestRecord], float | None]], ...] = (
+        ("Time to first token", lambda r: r.ttft_ms),
+        ("Time per output token", lambda r: measures.tpot_ms(r, counting)),
+        ("Latency", lambda r: r.e2el_ms),
+    )
+    drawn = [
+        _figure(
+            title, charts.strips(_series(run, shown, value), title, figures.milliseconds, figures.axis_time)
+        )
+        for title, value in of
+    ]
+    return element("section", element("h2", f"{square}: each request"), element("div", *drawn, class_="grid"))
+
+
+def _series(
+    run: BenchmarkRun, shown: Sequence[Showing], value: Callable[[RequestRecord], float | None]
+) -> list[Series]:
+    names = measures.names([each.entrant for each in shown])
+    return [
+        Series(
+            name,
+            _place(run, each.entrant),
+            [found for records in each.records for r in records if (found := value(r)) is not None],
+        )
+        for name, each in zip(names, shown, strict=True)
+        if each.completed
+    ]
+
+
+def _concurrency(run: BenchmarkRun, shown: dict[Square, list[Showing]]) -> Iterator[Markup]:
+    for workload in dict.fromkeys(square.workload for square in shown):
+        levels = sorted(square.concurrency for square in shown if square.workload == workload)
+        if len(levels) < 2:
+            continue
+        counting = measures.counting_for(
+            e for s, those in shown.items() if s.workload == workload for e in those
+        )
+        squares = {level: shown[Square(workload, level)] for level in levels}
+        drawn = [
+            _figure(title, _levels(run, squares, measure, counting, title))
+            for title, measure in (
+                ("Tokens per second, all together", Measure.THROUGHPUT),
+                ("Median time to first token", Measure.TTFT),
+                ("Tokens per second of one stream", Measure.STREAM),
+            )
+        ]
+        yield element(
+            "section",
+            element("h2", f"{workload}: more at a time"),
+            _legend(run),
+            element("div", *drawn, class_="grid"),
+        )
+
+
+def _levels(
+    run: BenchmarkRun,
+    squares: dict[int, list[Showing]],
+    measure: Measure,
+    counting: Counting,
+    title: str,
+) -> Markup:
+    paths = []
+    for place, (entrant, name) in enumerate(zip(run.entrants, measures.names(run.entrants), strict=True)):
+        points = [
+            (float(level), found.value)
+            for level, shown in squares.items()
+            for each in shown
+            if each.entrant is entrant and (found := measures.figure(each, measure, counting, draws=0))
+        ]
+        if points:
+            paths.append(Path(name, place, [points]))
+
+    def unit(amount: float) -> str:
+        return figures.value(measure, amount)
+
+    beside = figures.axis_time if measure.is_better_lower else figures.axis
+    levels = [float(level) for level in squares]
+    return charts.lines(paths, title, Axes(figures.axis, beside, unit, levels))
+
+
+def _memory_and_loading(run: BenchmarkRun) -> Iterator[Markup]:
+    names = list(zip(measures.names(run.entrants), range(len(run.entrants)), strict=True))
+    drawn = []
+    for title, of in (("GPU memory", _vram), ("Memory of the processes (RAM)", _ram)):
+        groups = [(name, place, of(run, place)) for name, place in names]
+        if any(values for _, _, values in groups):
+            drawn.append(_figure(title, charts.bars(groups, title, figures.memory)))
+    starts = [(name, place, list(_starts(run.entrants[place]))) for name, place in names]
+    if any(values for _, _, values in starts):
+        title = "From start to ready"
+        drawn.append(_figure(title, charts.bars(starts, title, figures.seconds)))
+    energy = [(name, place, list(_energy(run, place))) for name, place in names]
+    if any(values for _, _, values in energy):
+        title = "Energy of the GPU"
+        drawn.append(_figure(title, charts.bars(energy, title, _joules)))
+    if drawn:
+        grid = element("div", *drawn, class_="grid")
+        yield element("section", element("h2", "Memory and loading"), grid)
+
+
+def _timeline(run: BenchmarkRun) -> Iterator[Markup]:
+    began = run.started_at
+    paths = [
+        Path(name, place, list(_parts(run, place, began or 0.0)))
+        for place, name in enumerate(measures.names(run.entrants))
+    ]
+    paths = [path for path in paths if path.parts]
+    if began is None or not paths:
+        return
+    title = "Tokens per second, second by second"
+    drawn = charts.lines(paths, title, Axes(duration, figures.axis, rate), width=charts.WIDE)
+    yield element(
+        "section",
+        element("h2", "The run, second by second"),
+        _legend(run),
+        _figure(title, element("div", drawn, class_="scrolls")),
+    )
+
+
+def _parts(run: BenchmarkRun, place: int, began: float) -> Iterator[list[tuple[float, float]]]:
+    """Give the points of each cell, broken where nothing was measured for a while."""
+    for cell in run.cells:
+        if cell.entrant != place or cell.started_at is None:
+            continue
+        part: list[tuple[float, float]] = []
+        for point in cell.points:
+            at = cell.started_at + point.at_seconds - began
+            if part and at - part[-1][0] > SHORTEST_GAP_SECONDS:
+                yield part
+                part = []
+            part.append((at, point.tokens_per_second))
+        if part:
+            yield part
+
+
+def _vram(run: BenchmarkRun, place: int) -> list[tuple[str, float]]:
+    peaks = [c.resources.vram_peak_bytes for c in _cells(run, place) if c.resources]
+    return _peak_and_loaded(peaks, run.entrants[place].vram_loaded_bytes)
+
+
+def _ram(run: BenchmarkRun, place: int) -> list[tuple[str, float]]:
+    peaks = [c.resources.ram_peak_bytes for c in _cells(run, place) if c.resources]
+    return _peak_and_loaded(peaks, run.entrants[place].ram_loaded_bytes)
+
+
+def _peak_and_loaded(peaks: Sequence[int | None], loaded: int | None) -> list[tuple[str, float]]:
+    known = [each for each in peaks if each]
+    found = [("at most", float(max(known)))] if known else []
+    return found + ([("loaded", float(loaded))] if loaded else [])
+
+
+def _starts(entrant: Entrant) -> Iterator[tuple[str, float]]:
+    yield from entrant.load_seconds.items()
+
+
+def _energy(run: BenchmarkRun, place: int) -> Iterator[tuple[str, float]]:
+    cells = [cell for cell in _cells(run, place) if cell.resources and cell.resources.energy_joules]
+    joules = sum(cell.resources.energy_joules or 0.0 for cell in cells if cell.resources)
+    tokens = sum(cell.summary.output_tokens for cell in cells if cell.summary)
+    if joules and tokens:
+        yield ("a token", joules / tokens)
+
+
+def _cells(run: BenchmarkRun, place: int) -> list[Cell]:
+    return [cell for cell in run.cells if cell.entrant == place]
+
+
+def _place(run: BenchmarkRun, entrant: Entrant) -> int:
+    return next(place for place, each in enumerate(run.entrants) if each is entrant)
+
+
+def _legend(run: BenchmarkRun) -> Markup:
+    return charts.legend([(name, place) for place, name in enumerate(measures.names(run.entrants))])
+
+
+def _figure(title: str, drawn: Markup) -> Markup:
+    return element("figure", element("figcaption", title), drawn)
+
+
+def _joules(amount: float) -> str:
+    return f"{amount:.2f} J"
