@@ -13,6 +13,8 @@ from typing import Any
 
 from footplate_daemon import __version__, access_log, guide, lifecycle, listing, settings, weights
 from footplate_daemon.access_log import AccessLog
+from footplate_daemon.benchmarks.keeper import Benchmarks
+from footplate_daemon.benchmarks.running import Parts as BenchmarkParts
 from footplate_daemon.catalog import Catalog, Variant, diff, runtime_of
 from footplate_daemon.deep_health import DeepLook
 from footplate_daemon.errors import FootplateError
@@ -40,6 +42,7 @@ from footplate_daemon.runtimes.remote import Remote
 from footplate_daemon.runtimes.transformers import Transformers
 from footplate_daemon.runtimes.vllm import Vllm
 from footplate_daemon.settings import Paths, Settings
+from footplate_daemon.store.benchmarks import BenchmarkStore
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.exchanges import ExchangeStore
 from footplate_daemon.store.keys import KeyStore
@@ -70,6 +73,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
             async with _until_signalled(serving, daemon.closing), asyncio.TaskGroup() as tasks:
                 switcher = tasks.create_task(daemon.switcher.run(), name="switcher")
                 turns = tasks.create_task(daemon.turns.run(), name="turns")
+                benchmarks = tasks.create_task(daemon.benchmarks.run(), name="benchmarks")
                 ledger = tasks.create_task(daemon.ledger.run(), name="ledger")
                 sampler = tasks.create_task(daemon.sampler.run(), name="sampler")
                 keys = tasks.create_task(daemon.keys.run(), name="keys")
@@ -82,7 +86,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                 await serving.serve(listener, face)
                 logger.info("stopping")
                 # Each before what it still writes to.
-                for task in (doors, turns, switcher, ledger, sampler, keys, access):
+                for task in (doors, benchmarks, turns, switcher, ledger, sampler, keys, access):
                     task.cancel()
                     await asyncio.wait({task})
                 await daemon.gateway.close()
@@ -105,6 +109,7 @@ class Daemon:
     sessions: SessionStore
     gateway: Gateway
     turns: TurnKeeper
+    benchmarks: Benchmarks
     ledger: Ledger
     access_log: AccessLog
     metrics: Metrics
@@ -288,6 +293,10 @@ async def _wire(
     await switches.cut_unfinished(time.time())
     await exchanges.cut_unfinished()
     await sessions.purge()
+    measured = BenchmarkStore(database)
+    before = await measured.cut_unfinished(time.time())
+    if before is not None:
+        await WantedStore(database).set_wanted(before)
     runtimes, hosts = build_runtimes(configuration, environment)
     listed = build_catalog(configuration, paths, runtimes)
     gpus = NvmlThread()
@@ -325,6 +334,7 @@ async def _wire(
     log = AccessLog(access_log.file_in(paths), is_on=configuration.gateway.access_log)
     openai = OpenAIFace(gateway, face_rules(configuration), keys, metrics.render, log, identity.started_at)
     server = Server(tcp_limits(configuration.gateway))
+    sampler = Sampler(gpus, switcher.leaders)
     daemon = Daemon(
         paths=paths,
         environment=environment,
@@ -337,13 +347,26 @@ async def _wire(
         sessions=sessions,
         gateway=gateway,
         turns=TurnKeeper(gateway, sessions),
+        benchmarks=Benchmarks(
+            BenchmarkParts(
+                switcher,
+                lambda: daemon.catalog,
+                runtimes,
+                measured,
+                sampler,
+                gpus,
+                ledger,
+                settings.hf_cache_dir(environment),
+            ),
+            lambda name, runtime: daemon.find(name, runtime),  # noqa: PLW0108 - the daemon comes after
+        ),
         ledger=ledger,
         access_log=log,
         metrics=metrics,
         deep_look=DeepLook(paths, database, lambda: daemon.status(), switcher.running),  # noqa: PLW0108
         keys=keys,
         gpus=gpus,
-        sampler=Sampler(gpus, switcher.leaders),
+        sampler=sampler,
         runtimes=runtimes,
         hosts=hosts,
         openai=openai,
@@ -372,6 +395,7 @@ def _control_parts(daemon: Daemon) -> ControlParts:
         switches=daemon.switches,
         sessions=daemon.sessions,
         turns=daemon.turns,
+        benchmarks=daemon.benchmarks,
         sampler=daemon.sampler,
         metrics=daemon.metrics,
         deep_look=daemon.deep_look,

@@ -193,19 +193,19 @@ class TurnKeeper:
             ):
                 yield _event_id(live.turn), live.turn
                 seen = _lengths(live.turn)
-            state = live.turn.state
+            told = _standing(live.turn)
             while not live.is_over:
                 woken.clear()
                 turn = live.turn
-                if _lengths(turn) != seen:
+                if _standing(turn) != told:  # first, so that text never comes before who says it
+                    told, seen = _standing(turn), _lengths(turn)
+                    yield _event_id(turn), turn
+                elif _lengths(turn) != seen:
                     yield _event_id(turn), _delta(turn, seen)
                     seen = _lengths(turn)
-                elif turn.state != state:
-                    state = turn.state
-                    yield _event_id(turn), turn
                 await woken.wait()
                 await asyncio.sleep(FOLLOW_SECONDS)
-            if _lengths(live.turn) != seen:
+            if live.turn.variant == told[1] and _lengths(live.turn) != seen:
                 yield _event_id(live.turn), _delta(live.turn, seen)
             yield _event_id(live.turn), live.turn
         finally:
@@ -391,6 +391,11 @@ def _failure(error: FootplateError) -> dict[str, object]:
 
 def _lengths(turn: Turn) -> tuple[int, int]:
     return len(turn.reasoning), len(turn.answer)
+
+
+def _standing(turn: Turn) -> tuple[TurnState, str | None]:
+    """What a follower is told of whole, and not as more text: how the turn stands, and who answers it."""
+    return turn.state, turn.variant
 
 
 def _delta(turn: Turn, seen: tuple[int, int]) -> TurnDelta:

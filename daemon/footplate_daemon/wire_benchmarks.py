@@ -4,7 +4,8 @@
     GET    /api/v1/benchmark              BenchmarkPage: the newest first, `?limit=&before=&purpose=`
     GET    /api/v1/benchmark/{id}         BenchmarkRun; `?records=1` with every request, `&cell=N` of one cell
     GET    /api/v1/benchmark/{id}/events  SSE: `run` (BenchmarkRun, no records) first and after changes,
-                                          `point` (LivePoint) each second; the `run` that ended is the last
+                                          `point` (LivePoint) each second; the `run` that ended is the last.
+                                          The first `run` has the points of all cells, later ones have none
     POST   /api/v1/benchmark/{id}/cancel  BenchmarkRun; what was measured is kept
     DELETE /api/v1/benchmark/{id}         204; `Conflict` while it waits or runs
 
@@ -25,7 +26,7 @@ from footplate_daemon.wire import LONGEST_CONTEXT, LONGEST_TITLE, Shape, Step, W
 MOST_VARIANTS = 32
 MOST_WORKLOADS = 32
 MOST_CONCURRENCY = 1024
-MOST_REQUESTS = 100_000
+MOST_REQUESTS = 10_000
 MOST_LINES = 100_000
 LONGEST_LINE = 1_000_000
 """Characters of one line of a workload's file."""
@@ -59,7 +60,7 @@ class Workload(Wish):
     name: str | None = Field(default=None, min_length=1, max_length=LONGEST_TITLE)
     """What its cells are called; None: its kind. No two workloads of a run share a name."""
     requests: int | None = Field(default=None, ge=1, le=MOST_REQUESTS)
-    """In each cell; None: those of the benchmark."""
+    """In each cell; None: those of the benchmark, of `file` each line once."""
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     """None: that of the benchmark."""
     prompt_tokens: int | None = Field(default=None, ge=1, le=LONGEST_CONTEXT)
@@ -73,7 +74,7 @@ class Workload(Wish):
 
     A line is JSON: `{"prompt"}`, `{"messages"}`, OpenAI's batch line `{"body": {…}}`, or ShareGPT's
     `{"conversations": [{"from", "value"}]}`; beside `prompt` and `messages`, `max_tokens` and
-    `response_format` are heeded.
+    `response_format` are heeded. A mark goes before each first text, unless `cache` is `measure`.
     """
 
 
@@ -219,6 +220,9 @@ class Resources(Shape):
     vram_start_bytes: int | None = None
     vram_peak_bytes: int | None = None
     vram_end_bytes: int | None = None
+    vram_by: Literal["processes", "difference"] | None = None
+    """What the driver says that its processes hold; or, where it does not know them (in a container), how
+    much more is in use than before the engine was started."""
     ram_start_bytes: int | None = None
     ram_peak_bytes: int | None = None
     """Proportional: what is shared within the tree counts once."""
@@ -316,8 +320,8 @@ class Cell(Shape):
 class EngineStart(Shape):
     """How an entrant's engine was started, as the switch recorded it."""
 
-    kind: Literal["cold", "warm", "running"]
-    """`running`: it ran already, and nothing was started."""
+    kind: Literal["cold", "warm", "unknown", "running"]
+    """`unknown`: its weights may have been in the page cache; `running`: it ran already."""
     seconds: float | None = None
     """From its start until it was ready: the steps start, load and warm up."""
     steps: tuple[Step, ...] = ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from footplate_daemon.catalog import Variant
-from footplate_daemon.errors import Busy, EngineFailed, FootplateError, Unavailable
+from footplate_daemon.errors import Busy, Conflict, EngineFailed, FootplateError, Unavailable
 from footplate_daemon.switching.engine import engine_name
 from footplate_daemon.switching.machine import Grant, Refusal, Refuse
 from footplate_daemon.switching.probe import Address
@@ -30,6 +30,30 @@ class Lease:
     preset: str | None
     progressed: Callable[[], None]
     """To be called whenever the engine says something: an engine that is silent for long is probed."""
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Somebody's hold on what is active: as long as it lasts, nobody else switches or stops."""
+
+    holder: str
+    """Who has it: `Benchmark 7`."""
+    remedy: str
+    """How to end it before its time."""
+    eta_seconds: Callable[[], float | None] = lambda: None
+    """About how long it lasts."""
+
+    def conflict(self) -> Conflict:
+        """Give the error of a person who would switch or stop."""
+        return Conflict(f"{self.holder} runs and must not be disturbed.", hint=self.remedy)
+
+    def busy(self, variant: str) -> Busy:
+        """Give the error of a request that needs another variant than the active one."""
+        return Busy(
+            f"{self.holder} runs: {variant} cannot be switched to meanwhile.",
+            hint=f"Ask again later, or end it: {self.remedy}",
+            retry_after=min(60.0, max(1.0, self.eta_seconds() or 60.0)),
+        )
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Path as PathParameter
 
 from footplate_daemon import wire
+from footplate_daemon.benchmarks.keeper import Benchmarks
 from footplate_daemon.catalog import Variant
 from footplate_daemon.deep_health import DeepLook
 from footplate_daemon.events import Topic
@@ -50,5 +51,6 @@ class ControlParts:
     keys: KeyRing
     ledger: Ledger
     replay: Callable[[int, str | None, str | None], Coroutine[Any, Any, wire.Replay]]
+    benchmarks: Benchmarks
     closing: asyncio.Event
     """Set when the daemon is asked to stop: event streams end, and their followers come back."""

@@ -1,0 +1,89 @@
+"""One way to count tokens for all runtimes of a model, so that their speeds can be compared.
+
+The model's own `tokenizer.json`, read by the `tokenizers` package of whichever Python here has it: ours, or
+that of vLLM's or transformers' environment. Without one of the two, words and marks are counted instead, and
+the result says so.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from footplate_daemon.runtimes.base import Runtime
+from footplate_daemon.wire_benchmarks import Tokenizer
+
+COUNT_SECONDS = 120.0
+TOKENIZER_FILE = "tokenizer.json"
+WORKER = Path(__file__).with_name("tokenizer_worker.py")
+WORDS = Tokenizer(source="words", is_models_own=False)
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class Counter:
+    """Counts tokens of texts."""
+
+    def __init__(self, shape: Tokenizer, command: Sequence[str] = ()) -> None:
+        self.shape = shape
+        self._command = command
+
+    async def count(self, texts: Sequence[str]) -> list[int] | None:
+        """Give the tokens of each text; None if its tokenizer does not do it."""
+        if not self._command:
+            return [len(_WORD.findall(text)) for text in texts]
+        return await _ask(self._command, texts)
+
+
+async def counter_for(folders: Iterable[Path], runtimes: Mapping[str, Runtime]) -> Counter:
+    """Give what counts tokens of a model whose weights lie in one of these folders."""
+    file = next((found for folder in folders if (found := folder / TOKENIZER_FILE).is_file()), None)
+    if file is None:
+        return Counter(WORDS)
+    for python in _pythons(runtimes):
+        command = (python, "-I", str(WORKER), str(file))
+        if await _ask(command, ["Hello."]) is not None:
+            digest = await asyncio.to_thread(lambda: hashlib.sha256(file.read_bytes()).hexdigest())
+            return Counter(Tokenizer(source=str(file), is_models_own=True, sha256=digest), command)
+    return Counter(WORDS)
+
+
+def _pythons(runtimes: Mapping[str, Runtime]) -> list[str]:
+    """List the Pythons that may have the package, without those that are not there."""
+    found = [sys.executable]
+    for name in ("transformers", "vllm"):
+        program = runtimes[name].find() if name in runtimes else None
+        if program is not None:
+            found.append(str(Path(program).parent / "python"))
+    return [python for python in dict.fromkeys(found) if Path(python).is_file()]
+
+
+async def _ask(command: Sequence[str], texts: Sequence[str]) -> list[int] | None:
+    """Run the program that counts; None if it cannot."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(COUNT_SECONDS):
+            written, _ = await process.communicate(json.dumps(list(texts)).encode())
+    except TimeoutError:
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return _counts(written, len(texts)) if process.returncode == 0 else None
+
+
+def _counts(written: bytes, expected: int) -> list[int] | None:
+    try:
+        counts = json.loads(written)
+    except ValueError:
+        return None
+    is_whole = isinstance(counts, list) and len(counts) == expected
+    return counts if is_whole and all(isinstance(count, int) for count in counts) else None
