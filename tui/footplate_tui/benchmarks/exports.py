@@ -167,7 +167,8 @@ def _markdown(run: BenchmarkRun) -> Iterator[str]:
     for recommended in recommendation.recommend(run):
         yield from (f"**{_cell(recommended.sentence)}**", "")
     found = results.rows(run)
-    heads = ("workload", "variant", "TTFT", "p95", "stream", "latency", "p95", "throughput", "done", "failed")
+    times = ("TTFT", "p95", "stream", "latency", "p95", "throughput")
+    heads = ("workload", "variant", *times, "done", "failed")
     yield from _markdown_table(
         (*heads, "VRAM", "RAM"), [results.cells(row) for row in results.measured(found)]
     )

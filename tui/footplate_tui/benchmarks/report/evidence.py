@@ -17,28 +17,33 @@ SHORTEST_GAP_SECONDS = 3.0
 def sections(run: BenchmarkRun) -> Iterator[Markup]:
     """Give every section for which something was measured."""
     shown = measures.showings(run)
-    for square, those in shown.items():
-        if any(each.completed for each in those):
-            yield _distributions(run, square, those)
+    each_request = [
+        part
+        for square, those in shown.items()
+        if any(each.completed for each in those)
+        for part in _distributions(run, square, those)
+    ]
+    if each_request:
+        yield element("section", element("h2", "Each request"), *each_request)
     yield from _concurrency(run, shown)
     yield from _memory_and_loading(run)
     yield from _timeline(run)
 
 
-def _distributions(run: BenchmarkRun, square: Square, shown: Sequence[Showing]) -> Markup:
+def _distributions(run: BenchmarkRun, square: Square, shown: Sequence[Showing]) -> Iterator[Markup]:
     counting = measures.counting_for(shown)
     of: tuple[tuple[str, Callable[[RequestRecord], float | None]], ...] = (
         ("Time to first token", lambda r: r.ttft_ms),
         ("Time per output token", lambda r: measures.tpot_ms(r, counting)),
         ("Latency", lambda r: r.e2el_ms),
     )
-    drawn = [
-        _figure(
-            title, charts.strips(_series(run, shown, value), title, figures.milliseconds, figures.axis_time)
-        )
-        for title, value in of
-    ]
-    return element("section", element("h2", f"{square}: each request"), element("div", *drawn, class_="grid"))
+    yield element("h3", str(square))
+    series = ((title, _series(run, shown, value)) for title, value in of)
+    drawn = (
+        _figure(title, charts.strips(each, title, figures.milliseconds, figures.axis_time))
+        for title, each in series
+    )
+    yield element("div", *drawn, class_="grid")
 
 
 def _series(
@@ -199,7 +204,9 @@ def _place(run: BenchmarkRun, entrant: Entrant) -> int:
 
 
 def _legend(run: BenchmarkRun) -> Markup:
-    return charts.legend([(name, place) for place, name in enumerate(measures.names(run.entrants))])
+    measured = {cell.entrant for cell in run.cells if cell.summary and cell.summary.completed}
+    names = enumerate(measures.names(run.entrants))
+    return charts.legend([(name, place) for place, name in names if place in measured])
 
 
 def _figure(title: str, drawn: Markup) -> Markup:
