@@ -24,7 +24,7 @@ from footplate_daemon.wire_benchmarks import (
     Workload,
     WorkloadKind,
 )
-from footplate_tui.benchmarks import bootstrap
+from footplate_tui.benchmarks import bootstrap, measures
 
 BEGAN = 1_780_000_000.0
 ENVIRONMENT = Environment(
@@ -251,7 +251,7 @@ def _summary(
     good = [record for record in records if not record.error_kind]
     busy = sum(record.e2el_ms or 0 for record in good) / 1000 / concurrency
     tokens = sum(record.output_tokens or 0 for record in good)
-    tpot = [((r.e2el_ms or 0) - (r.ttft_ms or 0)) / ((r.output_tokens or 0) - 1) for r in good]
+    tpot = [ms for r in good if (ms := measures.tpot_ms(r, "usage")) is not None]
     is_json = kind is WorkloadKind.JSON_ROUTER
     return Summary(
         requests=len(records),

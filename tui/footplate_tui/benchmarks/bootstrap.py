@@ -8,6 +8,7 @@ a cell was measured in several rounds, rounds. Requests drawn singly would make 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -75,7 +76,8 @@ def draws(
     # One stream of chance for each sample: two of them are never drawn alike, nor does their order matter.
     chance = random.Random(f"{seed} {size} {len(rounds)} {rounds[0][0]!r}")  # noqa: S311 - no secret
     count = max(FEWEST_DRAWS, min(count, MOST_VALUES // size))
-    return [statistic(_drawn(rounds, chance)) for _ in range(count)]
+    blocks = [_blocks(each) for each in rounds]
+    return [statistic(_drawn(blocks, chance)) for _ in range(count)]
 
 
 def estimate(value: float, drawn: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
@@ -98,22 +100,19 @@ def ratio(
     return estimate(value / base, [one / other for one, other in pairs if other], confidence)
 
 
-def _drawn(rounds: Sequence[tuple[T, ...]], chance: random.Random) -> list[T]:
+def _blocks(values: tuple[T, ...]) -> list[tuple[T, ...]]:
+    """Give the block that begins at each value, as long as the cube root of their number, round the end."""
+    length = max(1, round(len(values) ** (1 / 3)))
+    circle = values + values[: length - 1]
+    return [circle[start : start + length] for start in range(len(values))]
+
+
+def _drawn(rounds: Sequence[list[tuple[T, ...]]], chance: random.Random) -> list[T]:
+    """Draw as many rounds as there are, and of each, blocks until there are as many values as it has."""
     chosen = chance.choices(rounds, k=len(rounds)) if len(rounds) > 1 else rounds
     values: list[T] = []
-    for each in chosen:
-        values += _blocks(each, chance)
+    for blocks in chosen:
+        size, length = len(blocks), len(blocks[0])
+        drawn = list(chain.from_iterable(chance.choices(blocks, k=-(-size // length))))
+        values += drawn[:size]
     return values
-
-
-def _blocks(values: tuple[T, ...], chance: random.Random) -> list[T]:
-    """Draw as many values as there are, in blocks of the cube root of their number, round the end."""
-    size = len(values)
-    length = round(size ** (1 / 3))
-    if length <= 1:
-        return chance.choices(values, k=size)
-    circle = values + values[: length - 1]
-    drawn: list[T] = []
-    for start in chance.choices(range(size), k=-(-size // length)):
-        drawn += circle[start : start + length]
-    return drawn[:size]

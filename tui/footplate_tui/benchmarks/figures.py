@@ -29,6 +29,14 @@ def axis_time(milliseconds_: float) -> str:
     return f"{milliseconds_ / 1000:g} s" if milliseconds_ >= 1000 else f"{milliseconds_:g} ms"
 
 
+def axis_clock(amount: float) -> str:
+    """Give a time in seconds beside an axis: `0`, `15 s`, `2 min`, `1 h`."""
+    for unit, name in ((3600, "h"), (60, "min")):
+        if amount and amount % unit == 0:
+            return f"{amount / unit:g} {name}"
+    return f"{amount:g} s" if amount else "0"
+
+
 def seconds(amount: float | None) -> str:
     """Give a time that is known in seconds."""
     return NONE if amount is None else milliseconds(amount * 1000)
@@ -68,14 +76,14 @@ def interval(measure: Measure, figure: Estimate | None) -> str:
 
 
 def change(measure: Measure, ratio: Estimate | None) -> str:
-    """Say how a figure compares with its base: `2.4 times better`, `12 % worse`, `about the same`."""
+    """Say how a figure compares with its base: `2.4 times better`, `perhaps 12 % worse`, `equal`."""
     if ratio is None:
         return NONE
     better = improvement(ratio, measure)
     words = times(better)
-    if certain_change(ratio):
+    if certain_change(ratio) or words == "equal":
         return words
-    return f"{words}?" if ratio.low is None else f"about the same ({words}?)"
+    return f"perhaps {words}"
 
 
 def times(better: float) -> str:

@@ -3,6 +3,7 @@
 Colours are the page's variables `--c0`, `--c1`, … by entrant, so that light, dark and paper have their own.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ WIDTH = 380
 WIDE = 800
 ROW = 38
 LEFT, RIGHT = 12, 22
+LABEL_GAP = 34
+"""Between the places of two labels of an axis; those that come too near to the one before are left out."""
+FAR_BELOW = 4
 MOST_DOTS = 300
 """Of a strip; more would hide each other."""
 COLOURS = 8
@@ -43,8 +47,10 @@ class Path:
 
 def strips(series: Sequence[Series], title: str, shown: Shown, on_axis: Shown) -> Markup:
     """Give a dot for each request, a box for the middle half of them, and the median with its value."""
-    every = [value for each in series for value in each.values]
-    across = scale(every, LEFT, WIDTH - RIGHT)
+    every = sorted(value for each in series for value in each.values)
+    # One value next to nothing would stretch a logarithmic axis until the rest is a dot.
+    least = bootstrap.quantile(every, 0.1) / FAR_BELOW if every else 0.0
+    across = scale([max(value, least) for value in every], LEFT, WIDTH - RIGHT)
     height = ROW * len(series) + 30
     rows = [joined(*_strip(each, place, across, shown)) for place, each in enumerate(series)]
     return _svg(title, WIDTH, height, _grid(across, 8, ROW * len(series) + 6, on_axis), *rows)
@@ -122,7 +128,7 @@ def _across(levels: Sequence[float], values: Sequence[float], begin: float, end:
     """Give the axis below: by doublings where there are levels, else by seconds."""
     if len(levels) > 1:
         return Scale(min(levels), max(levels), begin + 14, end - 8, is_log=True)
-    return Scale(0.0, max(values, default=1.0) or 1.0, begin, end)
+    return Scale(0.0, max(values, default=1.0) or 1.0, begin, end, is_time=True)
 
 
 def _strip(series: Series, row: int, across: Scale, shown: Shown) -> Iterator[Markup]:
@@ -176,10 +182,13 @@ def _path(path: Path, across: Scale, up: Scale, axes: Axes) -> Iterator[Markup]:
 
 def _grid(across: Scale, top: float, bottom: float, shown: Shown) -> Markup:
     parts: list[Markup] = []
-    for place, x in enumerate(ticks := across.ticks):
-        parts.append(element("line", x1=across(x), x2=across(x), y1=top, y2=bottom, class_="grid"))
-        anchor = "start" if place == 0 else "end" if place == len(ticks) - 1 else "middle"
-        parts.append(_text(shown(x), across(x), bottom + 14, "axis", anchor=anchor))
+    labelled = -math.inf
+    for place, tick in enumerate(across.ticks):
+        x = across(tick)
+        parts.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
+        if x - labelled >= LABEL_GAP:
+            labelled = x
+            parts.append(_text(shown(tick), x, bottom + 14, "axis", anchor="middle" if place else "start"))
     return joined(*parts)
 
 

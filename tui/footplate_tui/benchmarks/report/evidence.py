@@ -8,10 +8,10 @@ from footplate_tui.benchmarks.measures import Counting, Measure, Showing, Square
 from footplate_tui.benchmarks.report import charts
 from footplate_tui.benchmarks.report.charts import Axes, Path, Series
 from footplate_tui.benchmarks.report.markup import Markup, element
-from footplate_tui.format import duration, rate
+from footplate_tui.format import rate
 
-SHORTEST_GAP_SECONDS = 3.0
-"""A pause of this length breaks the line of the timeline."""
+FEWEST_POINTS = 5
+"""Seconds that make a timeline; a run of less has nothing to show there."""
 
 
 def sections(run: BenchmarkRun) -> Iterator[Markup]:
@@ -133,38 +133,28 @@ def _memory_and_loading(run: BenchmarkRun) -> Iterator[Markup]:
 
 
 def _timeline(run: BenchmarkRun) -> Iterator[Markup]:
-    began = run.started_at
-    paths = [
-        Path(name, place, list(_parts(run, place, began or 0.0)))
-        for place, name in enumerate(measures.names(run.entrants))
-    ]
+    names = measures.names(run.entrants)
+    paths = [Path(name, place, list(_parts(run, place))) for place, name in enumerate(names)]
     paths = [path for path in paths if path.parts]
-    if began is None or not paths:
+    if sum(len(part) for path in paths for part in path.parts) < FEWEST_POINTS:
         return
-    title = "Tokens per second, second by second"
-    drawn = charts.lines(paths, title, Axes(duration, figures.axis, rate), width=charts.WIDE)
+    title = "Tokens per second, second by second; between the cells time stands still"
+    drawn = charts.lines(paths, title, Axes(figures.axis_clock, figures.axis, rate), width=charts.WIDE)
     yield element(
         "section",
-        element("h2", "The run, second by second"),
+        element("h2", "While it was measured"),
         _legend(run),
         _figure(title, element("div", drawn, class_="scrolls")),
     )
 
 
-def _parts(run: BenchmarkRun, place: int, began: float) -> Iterator[list[tuple[float, float]]]:
-    """Give the points of each cell, broken where nothing was measured for a while."""
-    for cell in run.cells:
-        if cell.entrant != place or cell.started_at is None:
-            continue
-        part: list[tuple[float, float]] = []
-        for point in cell.points:
-            at = cell.started_at + point.at_seconds - began
-            if part and at - part[-1][0] > SHORTEST_GAP_SECONDS:
-                yield part
-                part = []
-            part.append((at, point.tokens_per_second))
-        if part:
-            yield part
+def _parts(run: BenchmarkRun, place: int) -> Iterator[list[tuple[float, float]]]:
+    """Give the points of each cell, one cell after the other without the pauses between them."""
+    began = 0.0
+    for cell in sorted(run.cells, key=lambda each: each.started_at or 0.0):
+        if cell.entrant == place and cell.points:
+            yield [(began + point.at_seconds, point.tokens_per_second) for point in cell.points]
+        began += cell.points[-1].at_seconds if cell.points else 0.0
 
 
 def _vram(run: BenchmarkRun, place: int) -> list[tuple[str, float]]:

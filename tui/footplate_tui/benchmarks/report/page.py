@@ -5,6 +5,7 @@ script, no font, no picture from elsewhere; its policy forbids it even if someth
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import resources
@@ -99,7 +100,12 @@ def _subtitle(run: BenchmarkRun) -> str:
 def _recommended(recommended: Recommendation) -> Markup:
     kind = "verdict" if recommended.is_certain else "verdict uncertain"
     prizes = element("div", *map(_prize, recommended.prizes), class_="prizes") if recommended.prizes else ""
-    return element("section", element("p", recommended.sentence, class_=kind), prizes)
+    return element("section", element("p", _unbroken(recommended.sentence), class_=kind), prizes)
+
+
+def _unbroken(sentence: str) -> str:
+    """Keep a number and its unit on one line."""
+    return re.sub(r"(\d) (?=(?:ms|s|tok/s|[MG]B)\b)", "\\1\N{NO-BREAK SPACE}", sentence)
 
 
 def _prize(prize: Prize) -> Markup:

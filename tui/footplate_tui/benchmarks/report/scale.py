@@ -17,6 +17,8 @@ class Scale:
     begin: float
     end: float
     is_log: bool = False
+    is_time: bool = False
+    """Seconds: its round numbers are those of a clock."""
 
     def __call__(self, value: float) -> float:
         """Give the place of a value; what is beyond an end is put on it."""
@@ -29,7 +31,10 @@ class Scale:
     @property
     def ticks(self) -> list[float]:
         """Give the values worth a line."""
-        return _log_ticks(self.low, self.high) if self.is_log else _ticks(self.low, self.high)
+        if self.is_log:
+            return _log_ticks(self.low, self.high)
+        step = _clock_step(self.high) if self.is_time else _step(self.high)
+        return [self.low + step * place for place in range(int((self.high - self.low) / step * 1.0001) + 1)]
 
 
 def scale(values: Sequence[float], begin: float, end: float, *, from_zero: bool = False) -> Scale:
@@ -40,7 +45,7 @@ def scale(values: Sequence[float], begin: float, end: float, *, from_zero: bool 
         return Scale(_floor_log(low), _ceil_log(high), begin, end, is_log=True)
     high = high or 1.0
     step = _step(high)
-    return Scale(0.0, math.ceil(high * 1.0001 / step) * step, begin, end)
+    return Scale(0.0, math.ceil(high / step - 1e-9) * step, begin, end)
 
 
 def _step(high: float) -> float:
@@ -50,9 +55,9 @@ def _step(high: float) -> float:
     return next(power * each for each in (1, 2, 5, 10) if power * each >= rough * 0.999)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    step = _step(high)
-    return [low + step * place for place in range(round((high - low) / step) + 1)]
+def _clock_step(high: float) -> float:
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200)
+    return next((step for step in steps if high / step <= 8), 86_400)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
