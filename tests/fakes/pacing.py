@@ -35,8 +35,8 @@ class Pace:
     """Of answers to chats: anything else than 200 is an error."""
     cut_after: int | None = None
     """Events after which it closes the connection."""
-    answer: str | None = None
-    """What each event says, instead of times."""
+    held_after: int | None = None
+    """Chats after which none is answered any more."""
 
 
 class PacingUpstream:
@@ -73,7 +73,9 @@ class PacingUpstream:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
-            if self.pace.status == 200:
+            if self.pace.held_after is not None and len(self.asked) > self.pace.held_after:
+                await asyncio.get_running_loop().create_future()
+            elif self.pace.status == 200:
                 await self._stream(body, writer, received_at)
             else:
                 writer.write(_whole(self.pace.status, {"error": {"message": "It was told to fail."}}))
@@ -89,7 +91,7 @@ class PacingUpstream:
             if number == pace.cut_after:
                 return writer.transport.abort()
             now = time.perf_counter()
-            text = f"{(now - before) * 1000:.4f} " if pace.answer is None else pace.answer
+            text = f"{(now - before) * 1000:.4f} "
             writer.write(_event([{"index": 0, "delta": {"content": text}, "finish_reason": None}]))
             before, due = now, due + pace.itl_ms / 1000
         writer.write(_event([{"index": 0, "delta": {}, "finish_reason": "length"}]))

@@ -84,6 +84,12 @@ def _check_parameters(wish: BenchmarkWish) -> None:
             hint="Leave it out; the prompts come from workloads.",
         )
     parameters.check(wish.parameters)
+    try:
+        wish.model_dump_json(include={"parameters"})
+    except ValueError as error:
+        raise Invalid(
+            "The parameters hold what no text holds.", param="parameters", hint="Send whole characters."
+        ) from error
 
 
 def _check_levels(levels: tuple[int, ...], param: str) -> None:

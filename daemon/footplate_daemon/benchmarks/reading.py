@@ -140,4 +140,4 @@ def _count(value: Any) -> int | None:
 
 def _asked(measured: Measured) -> str:
     content = measured.request.prompt.messages[-1].get("content")
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    return _text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))

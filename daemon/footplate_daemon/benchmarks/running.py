@@ -143,7 +143,9 @@ class Runner:
         cell = live.update_cell(cell.number, state="warming up", started_at=time.time())
         try:
             self._check_listed(seat)
-            async with self._parts.switcher.lease(seat.variant.name, interactive=False) as lease:
+            async with self._parts.switcher.lease(
+                seat.variant.name, interactive=False, is_holder=True
+            ) as lease:
                 upstream = _upstream(lease)
                 try:
                     await self._under_lease(lease, upstream, running, cell, work)

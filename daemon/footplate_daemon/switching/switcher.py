@@ -225,8 +225,11 @@ class Switcher:
         *,
         interactive: bool = True,
         waiting: Waiting | None = None,
+        is_holder: bool = False,
     ) -> AsyncIterator[Lease]:
         """Hold an engine of the variant for the length of the block, switching to it if need be.
+
+        While it is reserved, only its holder may ask for what is not active; others get `Busy`.
 
         While it waits, `waiting` is told about once a second how far the switch has come. Raise `Busy`
         (queue full), `Unavailable`, or `EngineFailed` with the diagnosis; the last also out of the
@@ -238,7 +241,7 @@ class Switcher:
             return
         runtime_of(self._engines.catalog.variants[variant], self._parts.runtimes)
         await self.adopted.wait()
-        if self._reservation is not None and variant != self.active:
+        if self._reservation is not None and not is_holder and variant != self.active:
             raise self._reservation.busy(variant)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are a coroutine
