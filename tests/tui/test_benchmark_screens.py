@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from footplate_daemon import errors
 from footplate_daemon.wire_benchmarks import BenchmarkRun, Environment, LivePoint, Translation
+from footplate_tui.browser import opener
 from footplate_tui.screens.answers import AnswersScreen
 from footplate_tui.screens.attach import AttachScreen
 from footplate_tui.screens.benchmark import BenchmarkScreen
@@ -531,3 +532,48 @@ async def test_a_distribution_is_not_needed_to_show_a_result(daemon: FakeDaemon,
         await terminal.pilot.press("down")
 
         await terminal.until(lambda: "✗ It died." in seen(terminal))
+
+
+# What to keep, and the report.
+
+
+async def test_what_to_keep_is_said_when_the_run_has_ended(daemon: FakeDaemon, open_terminal: Open) -> None:
+    await daemon.keep_run(under_way(1))
+
+    async with open_terminal(daemon, size=(160, 48)) as terminal:
+        await open_run(terminal)
+        assert "→" not in seen(terminal)
+        await daemon.keep_run(two_entrants(1))
+
+        await terminal.until(lambda: f"→ Only {VLLM} could be measured" in seen(terminal))
+
+
+async def test_the_report_is_written_to_where_the_terminal_runs(
+    daemon: FakeDaemon, open_terminal: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await daemon.keep_run(two_entrants(1, title="<b>Night</b>"))
+
+    async with open_terminal(daemon, size=(160, 48)) as terminal:
+        await open_run(terminal)
+        await terminal.pilot.press("o")
+        await terminal.until(lambda: "open it in a browser." in seen(terminal))
+
+    page = (tmp_path / "footplate-bench-1.html").read_text()
+    assert "&lt;b&gt;Night" in page
+    assert "<b>Night" not in page
+
+
+@pytest.mark.parametrize(
+    ("environment", "platform", "opens"),
+    [
+        ({}, "linux", False),
+        ({"DISPLAY": ":0", "SSH_CONNECTION": "x"}, "linux", False),
+        ({}, "darwin", True),
+        ({"SSH_CONNECTION": "x"}, "darwin", False),
+    ],
+)
+def test_files_are_opened_only_where_there_are_windows(
+    environment: dict[str, str], platform: str, opens: bool
+) -> None:
+    assert (opener(environment, platform) is not None) == opens

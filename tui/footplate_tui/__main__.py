@@ -35,6 +35,8 @@ VERBS = {
     "explain": "Say what would be started for a model.",
     "switches": "List the last switches.",
     "exchanges": "List the requests that passed; cancel one, ask one again.",
+    "bench": "Measure variants side by side; compare, export, guard.",
+    "check": "Hold the active model to targets: PASS or FAIL.",
     "gpu": "Show what each GPU does and who holds its memory.",
     "logs": "Show the log of the daemon or of an engine.",
     "config": "Check the configuration file.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from footplate_tui.theme import runtime_colour
 
 if TYPE_CHECKING:
     from footplate_daemon.wire_benchmarks import BenchmarkRow, BenchmarkRun, Cell, Distribution, Entrant
+    from footplate_tui.benchmarks.recommendation import Recommendation
 
 UNDER_WAY = ("queued", "running")
 MARKS = {
@@ -173,6 +175,14 @@ def progress_line(run: BenchmarkRun, width: int) -> Content:
     if run.eta_seconds is not None:
         told += f" · about {duration(run.eta_seconds)} left"
     return Content.assemble(bar(run.fraction, max(width - len(told) - 2, 4)), "  ", (told, "$muted"))
+
+
+def verdict_lines(verdict: Recommendation, width: int) -> list[Content]:
+    """Say what to keep and why; what is not certain is not said in the colour of what is."""
+    words = textwrap.wrap(one_line(verdict.sentence), max(width - 2, 10))
+    style = "bold" if verdict.is_certain else ""
+    marks = [("→ ", "$success" if verdict.is_certain else "$warning"), *[("  ", "")] * len(words)]
+    return [Content.assemble(mark, (line, style)) for mark, line in zip(marks, words, strict=False)]
 
 
 @dataclass(frozen=True)

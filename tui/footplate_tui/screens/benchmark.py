@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import ClassVar
 
 from textual import work
@@ -26,8 +27,12 @@ from footplate_tui.benchmark_lines import (
     result_head,
     result_line,
     squares,
+    verdict_lines,
 )
 from footplate_tui.benchmark_matrix import of_wish
+from footplate_tui.benchmarks.recommendation import Recommendation, recommend
+from footplate_tui.benchmarks.report.page import as_html
+from footplate_tui.browser import open_file
 from footplate_tui.commands import Place, bindings
 from footplate_tui.screens.answers import AnswersScreen
 from footplate_tui.screens.listing import Listing
@@ -46,8 +51,10 @@ KEYS = (
     "benchmark.back",
 )
 UNDER_WAY_KEYS = ("benchmark.cancel", "benchmark.charts", "benchmark.answers", "benchmark.back")
-AROUND = 8
-"""Lines that are neither charts nor results: header, head, progress, table head, about, keys."""
+AROUND = 7
+"""Lines that are neither charts nor results: header, head, table head, about, keys."""
+VERDICT_PART = 6
+"""What to keep gets a sixth of the screen."""
 LEAST_RESULTS = 3
 LOOKED_THROUGH = 100
 """So many runs are looked through for one to compare with."""
@@ -66,6 +73,8 @@ class BenchmarkScreen(Listing):
         self._squares: list[Square] = []
         self._best: dict[tuple[str, int], dict[str, Square]] = {}
         self._problem = ""
+        self._verdicts: tuple[Recommendation, ...] = ()
+        """What to keep and why, once that is known."""
         self._prefers_charts = False
         self._progress = Static(markup=False, classes="progress")
         self._charts = GaugeLines()
@@ -103,6 +112,24 @@ class BenchmarkScreen(Listing):
                     return
             await asyncio.sleep(conversation.pause_before(attempt))
             attempt += 1
+        self.judge()
+
+    @work(group="judge", exclusive=True)
+    async def judge(self) -> None:
+        """Work out what to keep; that takes every request, and some time."""
+        run = await self._whole()
+        if run is not None and run.cells_done:
+            self._verdicts = await asyncio.to_thread(recommend, run)
+            self.draw()
+
+    async def _whole(self) -> BenchmarkRun | None:
+        """Get the run with every request; what the daemon refuses is said, and is None here."""
+        daemon = await self.footplate.daemon()
+        try:
+            return await daemon.benchmark_run(self._number, records=True)
+        except errors.FootplateError as error:
+            self.tell(Content.styled(told(error), "$error"))
+            return None
 
     def _take(self, run: BenchmarkRun) -> None:
         self._run = run
@@ -121,22 +148,26 @@ class BenchmarkScreen(Listing):
         if run is None or not self.is_mounted:
             return
         width = max(self.size.width - 2, 1)
-        is_under_way = run.state in UNDER_WAY
-        verdict = Content("")
-        self._progress.display = is_under_way or bool(verdict.plain)
-        say(self._progress, progress_line(run, width) if is_under_way else verdict)
-        self._draw_charts(run, width)
+        lines = [progress_line(run, width)] if run.state in UNDER_WAY else self._verdict_lines(width)
+        self._progress.display = bool(lines)
+        say(self._progress, Content("\n").join(lines))
+        self._draw_charts(run, width, len(lines))
 
-    def _draw_charts(self, run: BenchmarkRun, width: int) -> None:
-        lines = self._chart_lines(run)
+    def _verdict_lines(self, width: int) -> list[Content]:
+        """Say what to keep, in no more lines than leave room for the results."""
+        lines = [line for verdict in self._verdicts for line in verdict_lines(verdict, width)]
+        return lines[: max(self.size.height // VERDICT_PART, 1)]
+
+    def _draw_charts(self, run: BenchmarkRun, width: int, above: int) -> None:
+        lines = self._chart_lines(run, above)
         self._charts.display = lines > 0
         if lines:
             drawn = charts(run, self._points, width, rows_for(len(run.entrants), lines))
             self._charts.show(drawn[:lines])
 
-    def _chart_lines(self, run: BenchmarkRun) -> int:
+    def _chart_lines(self, run: BenchmarkRun, above: int) -> int:
         """Say how many lines the charts have: what the results do not need, or nearly all."""
-        room = self.size.height - AROUND
+        room = self.size.height - AROUND - above
         if self._prefers_charts:
             return max(room - LEAST_RESULTS, 0)
         least = len(run.entrants) + 1
@@ -237,6 +268,26 @@ class BenchmarkScreen(Listing):
     def on_rows_chosen(self) -> None:
         self.on_answers_wanted()
 
+    def on_report_wanted(self) -> None:
+        if self._run is not None:
+            self.report()
+
+    @work(group="report", exclusive=True)
+    async def report(self) -> None:
+        """Write the report to this machine, and open it where there is a browser."""
+        self.tell("Writing the report…")
+        run = await self._whole()
+        if run is None:
+            return
+        path = Path.cwd() / f"footplate-bench-{run.id}.html"
+        try:
+            await asyncio.to_thread(_write_report, run, path)
+        except OSError as error:
+            self.tell(Content.styled(f"✗ {path}: {error.strerror}.", "$error"))
+            return
+        is_open = await asyncio.to_thread(open_file, path, self.footplate.environment)
+        self.tell(f"Written to {path}{', and opened.' if is_open else '; open it in a browser.'}")
+
     def on_compare_runs_wanted(self) -> None:
         self.compare()
 
@@ -257,3 +308,7 @@ class BenchmarkScreen(Listing):
             self.tell("No run before it measured the same. In the list, space marks any other one.")
         else:
             self.app.push_screen(RunsScreen(earlier.id, run.id))
+
+
+def _write_report(run: BenchmarkRun, path: Path) -> None:
+    path.write_text(as_html(run), encoding="utf-8")
