@@ -98,7 +98,17 @@ def _cell(number: int, place: int, variant: str, kind: str, level: int, slower: 
         "ollama": "A lease is a promise with an end: its holder may act alone as long as it lasts.",
         "llamacpp": "A lease is a promise with an end: whoever holds it may act alone until it ends.",
     }
-    records = tuple(record(each, texts[runtime], prompt="What is a lease?") for each in range(16))
+    first = ttft * (1 + level / 5) * slower
+    records = tuple(
+        record(
+            each,
+            texts[runtime],
+            prompt="What is a lease?",
+            ttft_ms=first * (1 + each % 5 / 50),
+            e2el_ms=first + 11 * tpot * (1 + level / 9) * slower * (1 + each % 3 / 40),
+        )
+        for each in range(16)
+    )
     return cell(
         number,
         place,

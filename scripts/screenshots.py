@@ -227,7 +227,17 @@ SCENES: dict[str, Scene] = {
     "palette": palette,
     "turn": turn,
 }
-DOCUMENTED = ("chat", "switcher", "failure", "gauges", "logs", "exchanges", "history")
+DOCUMENTED = (
+    "chat",
+    "switcher",
+    "failure",
+    "gauges",
+    "logs",
+    "exchanges",
+    "history",
+    "benchmark",
+    "batches",
+)
 
 
 async def take(name: str, size: tuple[int, int], theme_name: str, file: Path) -> None:

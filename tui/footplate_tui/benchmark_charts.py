@@ -35,7 +35,7 @@ WIDE_BLOCK = 26
 VALUE_CELLS, WIDE_VALUE_CELLS = 9, 13
 """In a block that is wide, the highest value is said to be that."""
 LEAST_CHART = 6
-MOST_ROWS = 7
+MOST_ROWS = 10
 ROWS_WITH_GAP = 4
 """From so many rows on the last one is left free: charts on top of each other do not touch."""
 NAME_CELLS = 30
