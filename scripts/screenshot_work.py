@@ -1,7 +1,6 @@
 """What the benchmarks and batches in the pictures are of: a machine with one GPU and three runtimes."""
 
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -137,10 +136,9 @@ def _cell(number: int, place: int, variant: str, kind: str, level: int, slower: 
     )
 
 
-def _run(run_id: int, slower: float = 1.0, **facts: Any) -> BenchmarkRun:
-    now = time.time()
+def _run(run_id: int, now: float, slower: float = 1.0, **facts: Any) -> BenchmarkRun:
     works = [("short", 1), ("short", 4), ("json-router", 1), ("json-router", 4)]
-    cells = []
+    cells: list[Cell] = []
     for place, variant in enumerate(QWEN):
         for kind, level in works:
             cells.append(_cell(len(cells), place, variant, kind, level, slower))
@@ -174,11 +172,10 @@ def _run(run_id: int, slower: float = 1.0, **facts: Any) -> BenchmarkRun:
     )
 
 
-async def fill_benchmarks(daemon: FakeDaemon) -> None:
+async def fill_benchmarks(daemon: FakeDaemon, now: float) -> None:
     """Have a run that goes on, one that is done, and some before."""
-    now = time.time()
     await daemon.keep_run(
-        _run(11, 1.0, created_at=now - 400_000, started_at=now - 400_000, ended_at=now - 399_500)
+        _run(11, now, 1.0, created_at=now - 400_000, started_at=now - 400_000, ended_at=now - 399_500)
     )
     await daemon.keep_run(
         benchmark(
@@ -193,10 +190,10 @@ async def fill_benchmarks(daemon: FakeDaemon) -> None:
         )
     )
     await daemon.keep_run(
-        _run(13, 1.12, created_at=now - 80_000, started_at=now - 80_000, ended_at=now - 79_500)
+        _run(13, now, 1.12, created_at=now - 80_000, started_at=now - 80_000, ended_at=now - 79_500)
     )
-    await daemon.keep_run(_run(14))
-    whole = _run(15)
+    await daemon.keep_run(_run(14, now))
+    whole = _run(15, now)
     cells = []
     for each in whole.cells:
         if each.number < 5:
@@ -234,9 +231,9 @@ async def fill_benchmarks(daemon: FakeDaemon) -> None:
     )
 
 
-async def fill_batches(daemon: FakeDaemon) -> None:
+async def fill_batches(daemon: FakeDaemon, at: float) -> None:
     """Have batches in every state."""
-    now = int(time.time())
+    now = int(at)
     counts = (50_000, 31_240, 12)
     usage = {"input_tokens": 2_811_600, "output_tokens": 1_124_640, "total_tokens": 3_936_240}
     errors = [

@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import IO, Any
 
 from bench.benchmarks.runs import run_benchmark
 from bench.box import Figures, fresh_home, say, until_ready
@@ -117,17 +118,20 @@ def _theirs(vllm: Path, port: int, key: str | None) -> Iterator[Any]:
         "--percentile-metrics", "ttft,tpot,itl,e2el", "--disable-tqdm", "--num-warmups", "1",
     ]  # fmt: skip
     environment = {**os.environ, "OPENAI_API_KEY": key or "", "VLLM_NO_USAGE_STATS": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **pipes, text=True, env=environment) as driver:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, **pipes, stderr=said, text=True, env=environment) as driver,
+    ):
         assert driver.stdin is not None
         assert driver.stdout is not None
-        _next_json(driver)
+        _next_json(driver, said)
 
         def ask(asked: list[str]) -> dict[str, float]:
             assert driver.stdin is not None
             driver.stdin.write(json.dumps(asked) + "\n")
             driver.stdin.flush()
-            return _figures_of_theirs(_next_json(driver))
+            return _figures_of_theirs(_next_json(driver, said))
 
         try:
             yield ask
@@ -136,13 +140,14 @@ def _theirs(vllm: Path, port: int, key: str | None) -> Iterator[Any]:
             driver.wait()
 
 
-def _next_json(driver: "subprocess.Popen[str]") -> dict[str, Any]:
+def _next_json(driver: "subprocess.Popen[str]", said: IO[str]) -> dict[str, Any]:
     assert driver.stdout is not None
     for line in driver.stdout:
         if line.startswith("{"):
             value: dict[str, Any] = json.loads(line)
             return value
-    raise SystemExit("vllm bench serve ended.")
+    said.seek(0)
+    raise SystemExit(f"vllm bench serve ended:\n{said.read()[-2000:]}")
 
 
 def _up(paths: Paths) -> None:

@@ -97,7 +97,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                 await serving.serve(listener, face)
                 logger.info("stopping")
                 # Each before what it still writes to.
-                for task in (doors, batches, benchmarks, turns, switcher, ledger, sampler, keys, access):
+                for task in (doors, benchmarks, batches, turns, switcher, ledger, sampler, keys, access):
                     task.cancel()
                     await asyncio.wait({task})
                 await daemon.gateway.close()
@@ -120,8 +120,8 @@ class Daemon:
     sessions: SessionStore
     gateway: Gateway
     turns: TurnKeeper
-    benchmarks: Benchmarks
     batches: Batches
+    benchmarks: Benchmarks
     ledger: Ledger
     access_log: AccessLog
     metrics: Metrics
@@ -404,6 +404,7 @@ async def _wire(
         sessions=sessions,
         gateway=gateway,
         turns=TurnKeeper(gateway, sessions),
+        batches=batches,
         benchmarks=Benchmarks(
             BenchmarkParts(
                 switcher,
@@ -417,7 +418,6 @@ async def _wire(
             ),
             lambda name, runtime: daemon.find(name, runtime),  # noqa: PLW0108 - the daemon comes after
         ),
-        batches=batches,
         ledger=ledger,
         access_log=log,
         metrics=metrics,

@@ -394,7 +394,7 @@ class Tokenizer(Shape):
     """What counts tokens alike for every runtime."""
 
     source: str
-    """Where it is from: a path, or `words` where no tokenizer was to be had."""
+    """A path, `/tokenize of llamacpp/qwen`, or `words` where no tokenizer was to be had."""
     is_models_own: bool
     """False: no tokenizer of the model was found here, and `words` counts words and marks instead, which
     compares answers fairly too, but not in tokens."""

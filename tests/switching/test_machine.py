@@ -40,6 +40,7 @@ from footplate_daemon.switching.machine import (
     Wished,
     step,
 )
+from footplate_daemon.switching.seating import Seating
 from footplate_daemon.wire import Diagnosis
 
 BROKEN = Diagnosis(code="broken", cause="It is broken.")
@@ -530,7 +531,7 @@ class World:
 
     def go_on(self) -> None:
         """Let one thing happen that may happen."""
-        self.now += self.dice.choice([0, 0.1, 1, 5])
+        self.pass_time()
         kind = self.dice.random()
         target = Target(self.dice.choice(sorted(self.known)), self.dice.choice([None, None, "big"]))
         if kind < 0.25:
@@ -558,6 +559,9 @@ class World:
             self.happen(RulesChanged(self.rules, self.now, known=self.known))
         else:
             self.finish_something()
+
+    def pass_time(self) -> None:
+        self.now += self.dice.choice([0, 0.1, 1, 5])
 
     def release(self, request: int) -> None:
         self.open.discard(request)
@@ -614,3 +618,49 @@ def test_a_walk_through_random_histories_keeps_every_promise(block: int) -> None
 
         assert not world.open, f"seed {seed}: a request never ended"
         assert not world.switches, f"seed {seed}: a switch never ended"
+
+
+class SeatedWorld(World):
+    """Lets everything happen a second time, to a state beside which requests are seated."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.seating = Seating(self.state)
+        self.seated = 0
+
+    def pass_time(self) -> None:
+        super().pass_time()
+        self.happen(Ticked(self.now))  # a request that is seated does not look at the clock
+
+    def happen(self, event: Event) -> None:
+        super().happen(event)
+        self.happen_again(event)
+        assert self.seating.settled() == self.state
+
+    def happen_again(self, event: Event) -> None:
+        match event:
+            case Requested(request=request, variant=variant, at=at, interactive=interactive):
+                attempt = self.seating.seat(request, variant, at, interactive=interactive)
+                if attempt is None:
+                    self.seating.step(event)
+                else:
+                    self.seated += 1
+                    assert self.leased[request] == attempt
+                    assert self.seating.lease_count(attempt) == list(self.leased.values()).count(attempt)
+            case Released(request=request, at=at):
+                if not self.seating.unseat(request, at):
+                    self.seating.step(event)
+            case _:
+                self.seating.step(event)
+
+
+def test_to_seat_requests_comes_to_the_same_as_a_step_for_each() -> None:
+    seated = 0
+    for seed in range(400):
+        world = SeatedWorld(seed)
+        for _ in range(120):
+            world.go_on()
+        world.come_to_rest()
+        seated += world.seated
+
+    assert seated > 500

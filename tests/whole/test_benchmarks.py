@@ -55,7 +55,8 @@ async def test_the_guide_is_measured_cold_and_warm_with_all_its_circumstances(fo
     assert (router.summary.valid, router.summary.checked) == (1, 1)
     assert run.environment is not None
     assert run.environment.cpu_count > 0
-    assert run.tokenizers["guide"].source
+    assert run.tokenizers["guide"].source == f"/tokenize of {GUIDE}"
+    assert short.summary.counted_tokens
     assert run.restored == GUIDE
     assert await footplate.answer(SWITCH) == SWITCH_ANSWER
 

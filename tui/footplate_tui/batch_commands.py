@@ -43,83 +43,83 @@ class SaveResultsWanted(Message):
 VIEW_BATCHES = Command(
     "view.batches", "f11,ctrl+b", "F11", "batches", "Batches",
     "Send files of requests to be answered, and see how far they are (also ^b; again: go back).",
-    BatchesWanted, Place.PROGRAM, priority=True,
+    BatchesWanted, Place.PROGRAM, priority=True, leads_elsewhere=True,
 )  # fmt: skip
 
 COMMANDS: tuple[Command, ...] = (
     Command(
         "batches.open", "enter", "⏎", "open", "Open",
         "Show the batch: figures, what it waits for, errors by kind, the first failed lines.",
-        OpenBatchWanted, Place.BATCHES, in_palette=False,
+        OpenBatchWanted, Place.BATCHES,
     ),
     Command(
         "batches.submit", "n", "n", "new", "New batch",
         "Choose a file of requests on this machine, send it, and begin.",
-        SubmitWanted, Place.BATCHES, in_palette=False,
+        SubmitWanted, Place.BATCHES,
     ),
     Command(
         "batches.save", "s", "s", "save", "Save the results",
         "Write the results to a file on this machine; failed lines to one beside it.",
-        SaveResultsWanted, Place.BATCHES, in_palette=False,
+        SaveResultsWanted, Place.BATCHES,
     ),
     Command(
         "batches.retry", "r", "r", "retry failed", "Retry what failed",
         "Begin a new batch of the lines that failed.",
-        RetryFailedWanted, Place.BATCHES, in_palette=False,
+        RetryFailedWanted, Place.BATCHES,
     ),
     Command(
         "batches.mark", "space", "␣", "mark", "Mark",
         "Mark a batch, to compare it with another.",
-        MarkBatchWanted, Place.BATCHES, in_palette=False,
+        MarkBatchWanted, Place.BATCHES,
     ),
     Command(
         "batches.compare", "v", "v", "compare", "Compare",
         "Compare with the marked batch: answers side by side, lengths, times, tokens, energy.",
-        CompareBatchesWanted, Place.BATCHES, in_palette=False,
+        CompareBatchesWanted, Place.BATCHES,
     ),
     Command(
         "batches.cancel", "c", "c", "cancel", "Cancel",
         "End the batch and keep what was answered; press it twice.",
-        CancelBatchWanted, Place.BATCHES, in_palette=False,
+        CancelBatchWanted, Place.BATCHES,
     ),
     Command(
         "batches.back", "escape,q", "esc", "back", "Back",
         "Take back a question or the mark, else go back.",
-        BackWanted, Place.BATCHES, in_palette=False,
+        BackWanted, Place.BATCHES,
     ),
     Command(
         "batch.save", "s", "s", "save", "Save the results",
         "Write the results to a file on this machine; failed lines to one beside it.",
-        SaveResultsWanted, Place.BATCH, in_palette=False,
+        SaveResultsWanted, Place.BATCH,
     ),
     Command(
         "batch.retry", "r", "r", "retry failed", "Retry what failed",
         "Begin a new batch of the lines that failed.",
-        RetryFailedWanted, Place.BATCH, in_palette=False,
+        RetryFailedWanted, Place.BATCH,
     ),
     Command(
         "batch.cancel", "c", "c", "cancel", "Cancel",
         "End the batch and keep what was answered; press it twice.",
-        CancelBatchWanted, Place.BATCH, in_palette=False,
+        CancelBatchWanted, Place.BATCH,
     ),
     Command(
         "batch.back", "escape,q", "esc", "back", "Back",
         "Take back a question, else go back.",
-        BackWanted, Place.BATCH, in_palette=False,
+        BackWanted, Place.BATCH,
     ),
     Command(
         "compared.differing", "d", "d", "differing", "What differs",
         "Show only lines whose answers differ, or all again.",
-        DifferingWanted, Place.BATCHES_COMPARED, in_palette=False,
+        DifferingWanted, Place.BATCHES_COMPARED,
     ),
     Command(
         "compared.copy", "y", "y", "copy", "Copy the answers",
         "Copy the line with both answers.",
-        CopyWanted, Place.BATCHES_COMPARED, in_palette=False,
+        CopyWanted, Place.BATCHES_COMPARED,
     ),
     Command(
         "compared.back", "escape,q", "esc", "back", "Back",
         "Go back to the batches.",
-        BackWanted, Place.BATCHES_COMPARED, in_palette=False,
+        BackWanted, Place.BATCHES_COMPARED,
     ),
 )  # fmt: skip

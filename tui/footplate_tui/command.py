@@ -59,6 +59,7 @@ class Command:
     explanation: str
     message: type[Message]
     place: Place
-    in_palette: bool = True
     priority: bool = False
     """Whether its keys come before those of the focused widget."""
+    leads_elsewhere: bool = False
+    """Whether it shows another screen: it is heard on every page."""

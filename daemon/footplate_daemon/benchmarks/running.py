@@ -3,21 +3,20 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from footplate_daemon import weights
 from footplate_daemon.benchmarks import environment, reading
 from footplate_daemon.benchmarks.asking import Asker, scale_of
+from footplate_daemon.benchmarks.counting import Counting
 from footplate_daemon.benchmarks.live import Live
 from footplate_daemon.benchmarks.measuring import Client, Tally
 from footplate_daemon.benchmarks.planning import Seat
 from footplate_daemon.benchmarks.resources import Use, Watch
 from footplate_daemon.benchmarks.starting import Running, Starter
 from footplate_daemon.benchmarks.statistics import output_tokens, summarise
-from footplate_daemon.benchmarks.tokenizing import Counter, counter_for
 from footplate_daemon.benchmarks.workloads import Scale, Work, prompts
 from footplate_daemon.catalog import Catalog, runtime_of
 from footplate_daemon.errors import FootplateError, NotFound
@@ -29,8 +28,14 @@ from footplate_daemon.runtimes.base import Runtime
 from footplate_daemon.store.benchmarks import BenchmarkStore
 from footplate_daemon.switching.leases import Lease
 from footplate_daemon.switching.switcher import Switcher
-from footplate_daemon.wire import ExchangeFilter
-from footplate_daemon.wire_benchmarks import Cell, CellState, LivePoint, RequestRecord, Translation
+from footplate_daemon.wire import EngineState, ExchangeFilter
+from footplate_daemon.wire_benchmarks import (
+    Cell,
+    CellState,
+    LivePoint,
+    RequestRecord,
+    Translation,
+)
 
 PERIOD_SECONDS = 1.0
 """Between two points."""
@@ -78,8 +83,7 @@ class Runner:
         self._measurement: _Measurement | None = None
         self._scales: dict[str, Scale] = {}
         """How long words are, by model."""
-        self._counters: dict[str, Counter] = {}
-        """What counts tokens, by model."""
+        self._counting = Counting(live, self._keep)
 
     async def measure(self) -> None:
         """Measure every cell; what does not start or dies is noted with its cause."""
@@ -88,8 +92,10 @@ class Runner:
             snapshot = await self._parts.sampler.snapshot()
             live.update(environment=await asyncio.to_thread(environment.of_machine, snapshot))
             self._warn_of_services()
-            for place, seat in enumerate(live.matrix.seats):
+            await self._counting.prepare(self._parts.catalog(), self._parts.runtimes, self._parts.hf_cache)
+            for place, seat in self._counting.in_order():
                 await self._measure_entrant(place, seat)
+            await self._counting.count_the_rest()
             await self._hash_weights()
 
     async def settle(self, state: CellState) -> None:
@@ -97,6 +103,7 @@ class Runner:
         live = self._live
         if self._measurement is not None:
             await self._finish(self._measurement, state, None)
+        await self._counting.count_the_rest()
         for cell in live.run.cells:
             if cell.state in {"waiting", "warming up"}:
                 await self._save(live.update_cell(cell.number, state=state))
@@ -116,9 +123,10 @@ class Runner:
             return
         live.update_entrant(place, state="measuring", **running.facts)
         await self._parts.store.save(live.run)
-        await self._choose_counter(seat)
+        self._warn_of_others(seat)
         for cell in [cell for cell in live.run.cells if cell.entrant == place]:
             await self._measure_cell(seat, running, cell)
+        await self._count_by_engine(seat)
         mine = [cell for cell in live.run.cells if cell.entrant == place]
         has_failed = all(cell.state == "failed" for cell in mine)
         live.update_entrant(
@@ -215,14 +223,14 @@ class Runner:
 
     async def _finish(self, measurement: _Measurement, state: CellState, error: str | None) -> None:
         """Make a result of what was measured, and store it."""
-        live, wish = self._live, self._live.run.wish
+        live = self._live
         self._measurement = None
         client, cell = measurement.client, measurement.cell
         await measurement.watch.end()
         records = await asyncio.to_thread(
             lambda: [reading.record(each, client.tally.began_at) for each in client.measured]
         )
-        records = await self._counted(cell.model, records)
+        records = await self._counting.count(cell, records)
         duration = client.tally.duration_seconds
         disturbances = await self._disturbances(cell)
         summary = summarise(records, duration, disturbed_by=disturbances)
@@ -238,21 +246,31 @@ class Runner:
             resources=await measurement.watch.summary(tokens),
             points=tuple(point for point in live.points if point.cell == cell.number),
         )
-        kept = records if wish.keep_answers else [_without_texts(record) for record in records]
-        await self._parts.store.save_cell(live.run.id, changed, kept)
+        await self._keep(changed, records)
         await self._parts.store.save(live.run)
 
-    async def _counted(self, model: str, records: list[RequestRecord]) -> list[RequestRecord]:
-        """Count every answer's tokens by the tokenizer of the run."""
-        counter = self._counters.get(model)
-        texts = [(record.reasoning or "") + (record.answer or "") for record in records]
-        counts = await counter.count(texts) if counter is not None and texts else None
-        if counts is None:
-            return records
-        return [
-            record if record.error_kind else record.model_copy(update={"counted_tokens": count})
-            for record, count in zip(records, counts, strict=True)
-        ]
+    async def _count_by_engine(self, seat: Seat) -> None:
+        """Have the engine that runs count what nobody has counted of its model."""
+        if not self._counting.needs(seat):
+            return
+        try:
+            self._check_listed(seat)
+            async with self._parts.switcher.lease(
+                seat.variant.name, interactive=False, is_holder=True
+            ) as lease:
+                upstream = _upstream(lease)
+                try:
+                    await self._counting.count_by_engine(seat, upstream)
+                finally:
+                    await upstream.close()
+        except FootplateError as error:
+            self._live.warn(f"{seat.variant.name} could not count tokens: {error.message}")
+
+    async def _keep(self, cell: Cell, records: Sequence[RequestRecord]) -> None:
+        """Store a cell with its requests, with their texts if they are to be kept."""
+        keeps = self._live.run.wish.keep_answers
+        kept = records if keeps else [_without_texts(record) for record in records]
+        await self._parts.store.save_cell(self._live.run.id, cell, kept)
 
     async def _disturbances(self, cell: Cell) -> int:
         """Count the requests of others that the engine answered while the cell was measured."""
@@ -264,22 +282,6 @@ class Runner:
             and (exchange.total_ms is None or exchange.started_at + exchange.total_ms / 1000 >= began)
             for exchange in found
         )
-
-    async def _choose_counter(self, seat: Seat) -> None:
-        """Find what counts the tokens of the entrant's model, once for all of its runtimes."""
-        model, live = seat.variant.model, self._live
-        if model in self._counters:
-            return
-        catalog = self._parts.catalog()
-        variants = catalog.models[model].variants if model in catalog.models else (seat.variant,)
-        found = [
-            await asyncio.to_thread(weights.on_disk, variant.weights, self._parts.hf_cache)
-            for variant in variants
-        ]
-        places = [each.path for each in found if each.path is not None]
-        folders = [place if place.is_dir() else place.parent for place in places]
-        counter = self._counters[model] = await counter_for(folders, self._parts.runtimes)
-        live.update(tokenizers={**live.run.tokenizers, model: counter.shape})
 
     async def _hash_weights(self) -> None:
         live = self._live
@@ -298,6 +300,15 @@ class Runner:
         names = ", ".join(engine.variant for engine in self._parts.switcher.services.shapes())
         if names:
             self._live.warn(f"Services ran beside, and shared the machine: {names}.")
+
+    def _warn_of_others(self, seat: Seat) -> None:
+        beside = [
+            engine.variant
+            for engine in self._parts.switcher.engines()
+            if engine.variant != seat.variant.name and engine.state is EngineState.READY
+        ]
+        if beside:
+            self._live.warn(f"Beside {seat.variant.name} these were loaded: {', '.join(beside)}.")
 
     async def _save(self, cell: Cell) -> None:
         await self._parts.store.save_cell(self._live.run.id, cell)

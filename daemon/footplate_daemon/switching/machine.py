@@ -10,7 +10,7 @@ One engine starts at a time. A switch goes through: make room (drain, stop), awa
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from footplate_daemon.wire import Diagnosis, SwitchOutcome
 
@@ -425,10 +425,6 @@ Action: TypeAlias = AwaitMemory | Start | Stop | Grant | Refuse | Cut | SwitchBe
 
 def step(state: State, event: Event) -> tuple[State, list[Action]]:
     """Take in what happened; give the next state and what to do about it."""
-    if isinstance(event, Requested | Released) and _is_calm(state):
-        quick = _seated(state, event) if isinstance(event, Requested) else _unseated(state, event)
-        if quick is not None:
-            return quick
     course = _Course(state, event.at)
     course.take_in(event)
     course.settle()
@@ -448,63 +444,6 @@ def batch_may_switch_at(state: State) -> float | None:
         return float("-inf")
     quiet = state.rules.batch_quiet
     return None if quiet is None else state.chatted_at + quiet
-
-
-Value = TypeVar("Value", State, Resident)
-
-
-# The hot path: almost every request finds its engine ready and nothing else to decide.
-
-
-def _is_calm(state: State) -> bool:
-    """Whether a request that comes or goes can change nothing but the leases of its engine."""
-    return (
-        not state.waiting
-        and state.switch is None
-        and state.incoming is None
-        and not state.breakers
-        and state.rules.idle_unload is None
-    )
-
-
-def _seated(state: State, event: Requested) -> tuple[State, list[Action]] | None:
-    """Lease a ready engine to a request; None where there is none, or more than one engine."""
-    if len(state.residents) != 1 or state.wanted is None:
-        return None
-    resident = state.residents[0]
-    target = resident.target
-    if target.variant != event.variant or resident.phase is not Phase.READY or state.wanted != target:
-        return None
-    of_batches = resident.of_batches if event.interactive else resident.of_batches | {event.request}
-    leases = resident.leases | {event.request}
-    seated = _but(resident, leases=leases, of_batches=of_batches, used_at=event.at)
-    chatted_at = event.at if event.interactive else state.chatted_at
-    grant = Grant(event.request, target.variant, resident.attempt)
-    return _but(state, residents=(seated,), chatted_at=chatted_at), [grant]
-
-
-def _unseated(state: State, event: Released) -> tuple[State, list[Action]] | None:
-    """End a request's lease of a ready engine; None where there is more to it."""
-    if len(state.residents) != 1 or state.wanted != state.residents[0].target:
-        return None
-    resident = state.residents[0]
-    if resident.phase is not Phase.READY or event.request not in resident.leases:
-        return None
-    unseated = _but(
-        resident,
-        leases=resident.leases - {event.request},
-        of_batches=resident.of_batches - {event.request},
-        used_at=event.at,
-    )
-    chatted_at = state.chatted_at if event.request in resident.of_batches else event.at
-    return _but(state, residents=(unseated,), chatted_at=chatted_at), []
-
-
-def _but(value: Value, **changes: object) -> Value:
-    """Do what `replace` does, several times as fast."""
-    copy: Value = object.__new__(type(value))
-    copy.__dict__.update(value.__dict__, **changes)
-    return copy
 
 
 def _if_known(target: Target | None, known: frozenset[str]) -> Target | None:

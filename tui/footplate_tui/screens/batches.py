@@ -19,7 +19,7 @@ from footplate_daemon import errors
 from footplate_daemon.wire_batches import BatchProgress
 from footplate_tui import conversation
 from footplate_tui.batch_lines import about, now_line, table_head, table_line
-from footplate_tui.commands import Place, bindings
+from footplate_tui.commands import Place, bindings, elsewhere
 from footplate_tui.screens.attach import AttachScreen
 from footplate_tui.screens.batch import BatchScreen
 from footplate_tui.screens.batch_actions import BatchActions
@@ -36,10 +36,14 @@ KEYS = (
     "batches.mark",
     "batches.compare",
     "batches.back",
+    *elsewhere("view.batches"),
 )
 FAILED_KEYS = ("batches.submit", "batches.open", "batches.retry", *KEYS[2:])
-UNDER_WAY_KEYS = ("batches.open", "batches.cancel", "batches.submit", "batches.back")
-EMPTY_KEYS = ("batches.submit", "batches.back")
+UNDER_WAY_KEYS = (
+    *("batches.open", "batches.cancel", "batches.submit", "batches.back"),
+    *elsewhere("view.batches"),
+)
+EMPTY_KEYS = ("batches.submit", "batches.back", *elsewhere("view.batches"))
 NOTHING_YET = (
     "No batch yet.\n\n"
     "A batch is a file with a request on each line, as OpenAI's Batch API takes them:\n\n"

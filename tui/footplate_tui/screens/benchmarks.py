@@ -20,7 +20,7 @@ from footplate_tui import conversation
 from footplate_tui.benchmark_compare import comparable
 from footplate_tui.benchmark_lines import UNDER_WAY, about_run, now_line, run_head, run_line
 from footplate_tui.benchmark_matrix import of_wish
-from footplate_tui.commands import Place, bindings
+from footplate_tui.commands import Place, bindings, elsewhere
 from footplate_tui.screens.benchmark import BenchmarkScreen
 from footplate_tui.screens.listing import Listing
 from footplate_tui.screens.matrix import MatrixScreen
@@ -39,9 +39,13 @@ KEYS = (
     "benchmarks.again",
     "benchmarks.delete",
     "benchmarks.back",
+    *elsewhere("view.benchmarks"),
 )
-UNDER_WAY_KEYS = ("benchmarks.open", "benchmarks.cancel", "benchmarks.new", "benchmarks.back")
-EMPTY_KEYS = ("benchmarks.new", "benchmarks.back")
+UNDER_WAY_KEYS = (
+    *("benchmarks.open", "benchmarks.cancel", "benchmarks.new", "benchmarks.back"),
+    *elsewhere("view.benchmarks"),
+)
+EMPTY_KEYS = ("benchmarks.new", "benchmarks.back", *elsewhere("view.benchmarks"))
 NOTHING_YET = (
     "Nothing has been measured yet.\n\n"
     "A benchmark gives the same work with the same parameters to each runtime and model you choose, starts\n"

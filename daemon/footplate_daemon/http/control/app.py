@@ -35,8 +35,8 @@ def control_app(parts: ControlParts) -> FastAPI:
     history_routes(app, parts)
     exchange_routes(app, parts)
     key_routes(app, parts)
-    benchmark_routes(app, parts)
     batch_routes(app, parts)
+    benchmark_routes(app, parts)
     return app
 
 
