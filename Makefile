@@ -38,6 +38,9 @@ bench: .venv/ready  ## Measure what the README claims
 screenshots: .venv/ready  ## Take the pictures in docs/pictures/ (needs the fonts of fonts-dejavu-core)
 	@$(BIN)/python -m scripts.screenshots
 
+looks: .venv/ready  ## Write down anew how the screens look, which tests hold them to
+	@$(BIN)/python -m scripts.looks
+
 guide:  ## Train the built-in model anew from guide/questions.toml (minutes of CPU)
 	@bash guide/make.sh
 

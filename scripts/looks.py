@@ -49,10 +49,18 @@ ALWAYS_THE_SAME = (
     "help",
     "palette",
     "turn",
+    "benchmarks",
+    "benchmark",
+    "results",
+    "matrix",
+    "runs",
+    "answers",
+    "batches",
+    "compared",
 )
 CASES = (
     *(Case(scene, size, theme.DARK_NAME) for scene in ALWAYS_THE_SAME for size in (SMALL, LARGE)),
-    *(Case(scene, SMALL, theme.LIGHT_NAME) for scene in ("chat", "failure", "gauges")),
+    *(Case(scene, SMALL, theme.LIGHT_NAME) for scene in ("chat", "failure", "gauges", "benchmark")),
 )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.picture import paint
+from scripts.screenshot_work import fill_batches, fill_benchmarks
 from tests.fakes.daemon import FakeDaemon, answered, engine, model, session, status
 from textual.pilot import Pilot
 
@@ -129,6 +130,53 @@ async def exchanges(_: FakeDaemon, pilot: Pilot[None]) -> None:
     await _press(pilot, "f6")
 
 
+async def benchmark(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """A run as it goes on."""
+    await _press(pilot, "f3", "enter")
+
+
+async def benchmarks(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """Every run."""
+    await _press(pilot, "f3")
+
+
+async def results(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """A run that has ended."""
+    await _press(pilot, "f3", "down", "enter")
+
+
+async def matrix(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """What a new run measures."""
+    await _press(pilot, "f3")
+    await _press(pilot, "n")
+
+
+async def runs(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """Two runs compared."""
+    await _press(pilot, "f3", "down", "v")
+
+
+async def answers(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """What each entrant answered."""
+    await _press(pilot, "f3", "down", "enter")
+    await _press(pilot, "a", "right")
+
+
+async def batches(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """Every batch."""
+    await _press(pilot, "f10")
+
+
+async def batch(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """One batch, with what failed."""
+    await _press(pilot, "f10", "enter")
+
+
+async def compared(_: FakeDaemon, pilot: Pilot[None]) -> None:
+    """Two batches of the same input."""
+    await _press(pilot, "f10", "down", "down", "space", "down", "v")
+
+
 async def history(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """A search in all that was said."""
     await _press(pilot, "ctrl+o")
@@ -158,12 +206,31 @@ SCENES: dict[str, Scene] = {
     "logs": logs,
     "exchanges": exchanges,
     "history": history,
+    "benchmarks": benchmarks,
+    "benchmark": benchmark,
+    "results": results,
+    "matrix": matrix,
+    "runs": runs,
+    "answers": answers,
+    "batches": batches,
+    "batch": batch,
+    "compared": compared,
     "welcome": welcome,
     "help": helping,
     "palette": palette,
     "turn": turn,
 }
-DOCUMENTED = ("chat", "switcher", "failure", "gauges", "logs", "exchanges", "history")
+DOCUMENTED = (
+    "chat",
+    "switcher",
+    "failure",
+    "gauges",
+    "logs",
+    "exchanges",
+    "history",
+    "benchmark",
+    "batches",
+)
 
 
 async def take(name: str, size: tuple[int, int], theme_name: str, file: Path) -> None:
@@ -250,6 +317,8 @@ async def acting_daemon(now: float | None = None) -> FakeDaemon:
     _fill_gauges(daemon, now)
     await _fill_logs(daemon, now)
     await _fill_ledger(daemon, now)
+    await fill_benchmarks(daemon, now)
+    await fill_batches(daemon, now)
     return daemon
 
 

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
+from tests.fakes.work import FakeBatches, FakeBenchmarks
+
 from footplate_daemon import errors, wire
 
 GUIDE = "llamacpp/guide"
@@ -19,7 +21,7 @@ CUT = errors.DaemonUnreachable("The connection to the Footplate daemon was cut."
 Event = tuple[str, wire.TurnDelta | wire.Turn]
 
 
-class FakeDaemon:
+class FakeDaemon(FakeBenchmarks, FakeBatches):
     """Implements the terminal's `Daemon`; its other methods are the test's hands."""
 
     def __init__(self, *, is_demonstration: bool = True) -> None:
@@ -63,6 +65,8 @@ class FakeDaemon:
         self._is_up = True
         self._line = 0
         self._changed = asyncio.Condition()
+        FakeBenchmarks.__init__(self)
+        FakeBatches.__init__(self)
         self._history_version = 0
         self.now_status = status()
 

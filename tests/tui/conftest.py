@@ -15,8 +15,11 @@ from textual.widgets import OptionList, Static
 from footplate_tui.footplate_app import FootplateApp
 from footplate_tui.remembered import Remembered
 from footplate_tui.screens.chat import ChatScreen
+from footplate_tui.widgets.gauge_lines import GaugeLines
+from footplate_tui.widgets.lines import Lines
 from footplate_tui.widgets.prompt import Prompt
 from footplate_tui.widgets.prose import Prose
+from footplate_tui.widgets.rows import Rows
 from footplate_tui.widgets.transcript import Transcript
 
 DEADLINE_SECONDS = 20
@@ -107,3 +110,24 @@ def text_of(widget: Widget) -> str:
     if isinstance(widget, OptionList):
         return "\n".join(str(option.prompt) for option in widget.options)
     return widget.plain if isinstance(widget, Prose) else ""
+
+
+def rows_of(terminal: Terminal) -> list[str]:
+    """The rows of the list on the screen on top, as they are seen; an empty one where there is no list."""
+    lists = [each for each in terminal.app.screen.query(Rows) if each.display]
+    return [each.render_line(y).text.rstrip() for each in lists for y in range(each.size.height)] or [""]
+
+
+def seen(terminal: Terminal) -> str:
+    """All that the screen on top shows: rows, texts from beginning to end, charts, words."""
+    parts = rows_of(terminal)
+    for widget in terminal.app.screen.query("*"):
+        if not widget.display:
+            continue
+        if isinstance(widget, Lines):
+            parts += [str(widget.border_title or ""), *(line.text for line in widget.lines)]
+        elif isinstance(widget, GaugeLines):
+            parts.append(widget.plain)
+        else:
+            parts.append(text_of(widget))
+    return "\n".join(parts)

@@ -6,11 +6,14 @@ handles its message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 from textual.binding import Binding, BindingType
 from textual.message import Message
+
+from footplate_tui import batch_commands, benchmark_commands
+from footplate_tui.command import BackWanted
+from footplate_tui.command import Command as Command  # noqa: PLC0414 -- for whoever asks this module
+from footplate_tui.command import CopyWanted as CopyWanted  # noqa: PLC0414 -- the same
+from footplate_tui.command import Place as Place  # noqa: PLC0414 -- the same
 
 
 class SendWanted(Message):
@@ -35,10 +38,6 @@ class StopWanted(Message):
 
 class NewSessionWanted(Message):
     """Begin an empty session."""
-
-
-class CopyWanted(Message):
-    """Copy the last answer."""
 
 
 class PageUpWanted(Message):
@@ -83,10 +82,6 @@ class CancelSwitchWanted(Message):
 
 class FilterWanted(Message):
     """Type what the variants' names must contain."""
-
-
-class BackWanted(Message):
-    """Leave the innermost thing: question, filter, switch, screen."""
 
 
 class CloseWanted(Message):
@@ -293,47 +288,6 @@ class LaterTurnWanted(Message):
     """Choose the turn after."""
 
 
-class Place(StrEnum):
-    """Where a command's keys are heard."""
-
-    PROMPT = "Prompt"
-    CHAT = "Chat"
-    SWITCHER = "Models (^r)"
-    FAILURE = "When a model did not start"
-    HISTORY = "History (^o)"
-    GAUGES = "Gauges (F4)"
-    LOGS = "Logs (F5)"
-    EXCHANGES = "Exchanges and queue (F6)"
-    EXCHANGE = "One exchange"
-    TURN = "One turn (F7)"
-    SESSION = "Session (F8)"
-    ATTACH = "Attach (F9)"
-    PROGRAM = "Program"
-
-
-@dataclass(frozen=True)
-class Command:
-    """One thing a user can ask for."""
-
-    id: str
-    """`group.action`, what a key map names."""
-    keys: str
-    """Textual's names, by comma; the first is the one shown."""
-    shown: str
-    """How the key reads in the footer."""
-    word: str
-    """One word, for the footer."""
-    title: str
-    """A few words, for palette and help."""
-    explanation: str
-    message: type[Message]
-    place: Place
-    priority: bool = False
-    """Whether its keys come before those of the focused widget."""
-    leads_elsewhere: bool = False
-    """Whether it shows another screen: it is heard on every page."""
-
-
 COMMANDS: tuple[Command, ...] = (
     Command(
         "prompt.send", "enter", "⏎", "send", "Send",
@@ -531,7 +485,7 @@ COMMANDS: tuple[Command, ...] = (
         GaugesWanted, Place.CHAT, priority=True, leads_elsewhere=True,
     ),
     Command(
-        "view.aside", "f10", "F10", "panel", "Panel beside the chat",
+        "view.aside", "ctrl+l", "^l", "panel", "Panel beside the chat",
         "Show or hide what runs, the gauges and speeds beside a wide chat; remembered.",
         AsideWanted, Place.CHAT, priority=True,
     ),
@@ -746,8 +700,8 @@ COMMANDS: tuple[Command, ...] = (
         BackWanted, Place.SESSION,
     ),
     Command(
-        "attach.take", "enter", "⏎", "attach", "Attach",
-        "Attach the file; a folder is opened.",
+        "attach.take", "enter", "⏎", "choose", "Choose",
+        "Choose the file; a folder is opened.",
         TakeWanted, Place.ATTACH,
     ),
     Command(
@@ -760,6 +714,10 @@ COMMANDS: tuple[Command, ...] = (
         "Leave; nothing is attached.",
         BackWanted, Place.ATTACH,
     ),
+    benchmark_commands.VIEW_BENCHMARKS,
+    *benchmark_commands.COMMANDS,
+    batch_commands.VIEW_BATCHES,
+    *batch_commands.COMMANDS,
     Command(
         "view.theme", "ctrl+t", "^t", "light/dark", "Light or dark",
         "Change between the light and the dark theme; remembered.",
@@ -790,7 +748,13 @@ COMMANDS: tuple[Command, ...] = (
 BY_ID = {command.id: command for command in COMMANDS}
 
 
-PAGES = frozenset({Place.HISTORY, Place.GAUGES, Place.LOGS, Place.EXCHANGES, Place.EXCHANGE})
+PAGES = frozenset(
+    {
+        *(Place.HISTORY, Place.GAUGES, Place.LOGS, Place.EXCHANGES, Place.EXCHANGE),
+        *(Place.BENCHMARKS, Place.MATRIX, Place.BENCHMARK, Place.RUNS, Place.ANSWERS),
+        *(Place.BATCHES, Place.BATCH, Place.BATCHES_COMPARED),
+    }
+)
 """Full screens beside the chat: from each of them one goes to any other."""
 
 

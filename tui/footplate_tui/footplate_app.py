@@ -81,6 +81,9 @@ class FootplateApp(App[None]):
         "screens/page.tcss",
         "screens/logs.tcss",
         "screens/exchanges.tcss",
+        "screens/listing.tcss",
+        "screens/benchmark.tcss",
+        "screens/batches.tcss",
         "screens/history.tcss",
         "screens/gauges.tcss",
     ]
@@ -220,6 +223,16 @@ class FootplateApp(App[None]):
         from footplate_tui.screens.exchanges import ExchangesScreen  # noqa: PLC0415 -- the same
 
         await self._turn_to(ExchangesScreen)
+
+    async def on_benchmarks_wanted(self) -> None:
+        from footplate_tui.screens.benchmarks import BenchmarksScreen  # noqa: PLC0415 -- the same
+
+        await self._turn_to(BenchmarksScreen)
+
+    async def on_batches_wanted(self) -> None:
+        from footplate_tui.screens.batches import BatchesScreen  # noqa: PLC0415 -- the same
+
+        await self._turn_to(BatchesScreen)
 
     async def on_switcher_wanted(self) -> None:
         await self._ask_chat(commands.SwitcherWanted())

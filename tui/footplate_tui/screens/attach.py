@@ -1,4 +1,4 @@
-"""Choose a file to attach, by its path; what fits is listed while one types."""
+"""Choose a file, to attach it or for another purpose, by its path; what fits is listed while one types."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class AttachScreen(ModalScreen[Path | None]):
         ("down", "move(1)"),
     ]
 
-    def __init__(self) -> None:
+    def __init__(self, title: str = "Attach", placeholder: str = "path of an image or a text") -> None:
         super().__init__()
-        self._path = Input(placeholder="path of an image or a text", compact=True)
+        self._box_title = title
+        self._path = Input(placeholder=placeholder, compact=True)
         self._path.cursor_blink = False
         self._fitting = OptionList(markup=False, compact=True)
         self._fitting.can_focus = False
@@ -37,7 +38,7 @@ class AttachScreen(ModalScreen[Path | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = "Attach"
+            box.border_title = self._box_title
             yield self._path
             yield self._fitting
             yield Static(markup=False, classes="news")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual import work
 from textual.app import ComposeResult
@@ -50,7 +50,8 @@ class Page(Screen[None]):
         self.follow_status()
 
     def action_command(self, identity: str) -> None:
-        self.post_message(BY_ID[identity].message())
+        """Carry a command out before the next key is heard: keys that come in one go keep their order."""
+        carry_out(self, identity)
 
     @work(group="status")
     async def follow_status(self) -> None:
@@ -63,6 +64,16 @@ class Page(Screen[None]):
                 self.is_connected = True
                 self.status = news
             self.has_news.set()
+
+
+def carry_out(screen: Screen[Any], identity: str) -> None:
+    """Call a screen's own handler of a command; a message would be heard after keys that came with it."""
+    message = BY_ID[identity].message()
+    handler = getattr(screen, message.handler_name, None)
+    if handler is None:
+        screen.post_message(message)
+    else:
+        handler()
 
 
 def told(error: FootplateError) -> str:
