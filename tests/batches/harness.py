@@ -6,6 +6,7 @@ What the play does not do: it has no switching, and its answers come at once.
 import asyncio
 import json
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,8 @@ from footplate_daemon.store import batch_migrations
 from footplate_daemon.store.batches import BatchStore, StoredBatch
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.files import FileStore, Owner
+from footplate_daemon.switching.machine import Target
+from footplate_daemon.wire import Switch
 from footplate_daemon.wire_batches import BatchStatus, BatchWish, FilePurpose
 
 ANN = Owner("ann", by_key=False)
@@ -52,6 +55,8 @@ class Play:
     """The models of the requests in their order."""
     leased: list[str] = field(default_factory=list)
     """The variants that were switched to."""
+    loading: set[str] = field(default_factory=set)
+    """The variants whose engines are being started, without an end."""
     refusals: list[FootplateError] = field(default_factory=list)
     """What the next leases are refused with."""
     under_way: int = 0
@@ -59,7 +64,12 @@ class Play:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Answers wait for it."""
     chats: Chats = field(default_factory=Chats)
-    load: Load = field(default_factory=Load)
+    slots: int | None = None
+    """So many are answered at a time, and the engine says how many wait; None: it says nothing."""
+
+    wanted: Target | None = None
+    """What is wanted; a lease changes it, as a switch does."""
+    brought_back: list[Target] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -91,14 +101,23 @@ class Play:
             self.under_way -= 1
 
     @asynccontextmanager
-    async def lease(self, variant: str, **_: object) -> AsyncIterator[Any]:
+    async def lease(
+        self, variant: str, *, waiting: Callable[[Switch | None], Awaitable[None]], **_: object
+    ) -> AsyncIterator[Any]:
         if self.refusals:
             raise self.refusals.pop(0)
         self.leased.append(variant)
+        while variant in self.loading:
+            await waiting(Switch(id=1, variant=variant, started_at=0.0))
+            await asyncio.sleep(0.002)
+        self.wanted = Target(variant)
         yield SimpleNamespace(attempt=1)
 
     async def ask_load(self, _attempt: int) -> Load:
-        return self.load
+        if self.slots is None:
+            return Load()
+        running = min(self.under_way, self.slots)
+        return Load(running=running, waiting=self.under_way - running, generated=float(self.under_way))
 
 
 class _Answering:
@@ -180,9 +199,9 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Run batches over a folder until the end of the block."""
     play = play or Play()
-    more = {} if clock is None else {"clock": clock}
+    clock = clock or time.time
     async with Database.open(folder / "batches.db", batch_migrations.MIGRATIONS) as database:
-        files = Files(folder / "files", FileStore(database), **more)
+        files = Files(folder / "files", FileStore(database), clock)
         await files.open()
         batches = Batches(
             BatchStore(database),
@@ -191,12 +210,17 @@ async def running(
             play.chats,
             cast("Switcher", SimpleNamespace(lease=play.lease, load=play.ask_load)),
             Surroundings(
-                is_apart=lambda _: False, is_ours=lambda _: True, active=lambda: None, may_switch_at=lambda: 0
+                is_apart=lambda _: False,
+                is_ours=lambda _: True,
+                active=lambda: None,
+                may_switch_at=lambda: 0,
+                wanted=lambda: play.wanted,
+                bring_back=play.brought_back.append,
             ),
             rules or BatchSettings(min_free_mib=0),
             fault=fault,
             patience=AT_ONCE,
-            **more,
+            clock=clock,
         )
         task = asyncio.ensure_future(batches.run())
         try:
