@@ -301,6 +301,17 @@ class Switcher:
         """The variant that should answer."""
         return self._state.wanted.variant if self._state.wanted else None
 
+    @property
+    def wanted_target(self) -> Target | None:
+        """The same, with the launch parameters that were asked for."""
+        return self._state.wanted
+
+    def bring_back(self, target: Target) -> None:
+        """Make active again what was displaced, if it still can be."""
+        if target.variant in self._engines.catalog.variants:
+            with contextlib.suppress(FootplateError):
+                self.wish(target, Reason.RESTORE)
+
     def default_variant(self) -> str | None:
         """Where a request goes that names no model: what is wanted, else what was active last."""
         target = self._state.wanted or self._state.last
