@@ -85,7 +85,7 @@ class Play:
 
     @asynccontextmanager
     async def answer(self, ask: Ask) -> AsyncIterator[Any]:
-        variant = self.resolve_for(ask)
+        variant = self.resolve_for(ask)  # before anything else of it is looked at, as the gateway does
         question = str(ask.body["messages"][-1]["content"])
         self.asked[question] += 1
         self.order.append(str(ask.model))
