@@ -23,6 +23,12 @@ def _target(_: click.Context, __: click.Parameter, path: Path | None) -> Path | 
     return path
 
 
+def _answers(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and str(path) == batch_submit.STDIN:
+        raise click.BadParameter("Name a file; afterwards there is: footplate batch results last")
+    return _target(context, option, path)
+
+
 def _metadata(_: click.Context, __: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:
     bad = [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]
     if bad:
@@ -62,7 +68,7 @@ for each in (files, split, compare):
 )
 @click.option("--wait", is_flag=True, help="Return when it has ended; Ctrl-C leaves it going on.")
 @click.option(
-    "-o", "--output", type=IN_A_FILE, callback=_target, help="Wait, and put the answers into this file."
+    "-o", "--output", type=IN_A_FILE, callback=_answers, help="Wait, and put the answers into this file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print OpenAI's batch as one JSON object.")
 def submit(
@@ -160,7 +166,7 @@ def results(batch_id: str, output: Path | None, *, errors: bool, everything: boo
 @click.option("--metadata", multiple=True, callback=_metadata, metavar="KEY=VALUE", help="Else what it had.")
 @click.option("--wait", is_flag=True, help="Return when it has ended; Ctrl-C leaves it going on.")
 @click.option(
-    "-o", "--output", type=IN_A_FILE, callback=_target, help="Wait, and put the answers into this file."
+    "-o", "--output", type=IN_A_FILE, callback=_answers, help="Wait, and put the answers into this file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print OpenAI's batch as one JSON object.")
 def retry_failed(
