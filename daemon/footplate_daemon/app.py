@@ -6,13 +6,16 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from footplate_daemon import __version__, access_log, guide, lifecycle, listing, settings, weights
 from footplate_daemon.access_log import AccessLog
+from footplate_daemon.batches.files import Files
+from footplate_daemon.batches.keeper import Batches
+from footplate_daemon.batches.lanes import Surroundings
 from footplate_daemon.catalog import Catalog, Variant, diff, runtime_of
 from footplate_daemon.deep_health import DeepLook
 from footplate_daemon.errors import FootplateError
@@ -25,6 +28,7 @@ from footplate_daemon.gateway.replay import Replayer
 from footplate_daemon.gpu.memory import Memory
 from footplate_daemon.gpu.nvml import NvmlThread
 from footplate_daemon.gpu.sampler import Sampler
+from footplate_daemon.http.batches import BatchFace
 from footplate_daemon.http.control.app import control_app
 from footplate_daemon.http.control.parts import ControlParts
 from footplate_daemon.http.listeners import TcpDoors, bind_unix, local_face
@@ -40,8 +44,11 @@ from footplate_daemon.runtimes.remote import Remote
 from footplate_daemon.runtimes.transformers import Transformers
 from footplate_daemon.runtimes.vllm import Vllm
 from footplate_daemon.settings import Paths, Settings
+from footplate_daemon.store import batch_migrations
+from footplate_daemon.store.batches import BatchStore
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.exchanges import ExchangeStore
+from footplate_daemon.store.files import FileStore
 from footplate_daemon.store.keys import KeyStore
 from footplate_daemon.store.sessions import SessionStore
 from footplate_daemon.store.switches import SwitchStore
@@ -52,7 +59,7 @@ from footplate_daemon.switching.engines import Limits, Parts
 from footplate_daemon.switching.machine import Room, Rules, Target
 from footplate_daemon.switching.switcher import Switcher
 from footplate_daemon.turns import TurnKeeper
-from footplate_daemon.wire import Explanation, Identity, ModelInfo, Plan, Status
+from footplate_daemon.wire import Explanation, GpuSnapshot, Identity, ModelInfo, Plan, Status
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +71,15 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
     listener = bind_unix(paths.socket)
     lifecycle.record_self(paths)
     with contextlib.closing(listener):
-        async with Database.open(paths.database) as database:
-            daemon = await _wire(paths, configuration, environment, database)
+        async with (
+            Database.open(paths.database) as database,
+            Database.open(paths.batch_database, batch_migrations.MIGRATIONS) as batch_database,
+        ):
+            daemon = await _wire(paths, configuration, environment, database, batch_database)
             serving = daemon.server
             async with _until_signalled(serving, daemon.closing), asyncio.TaskGroup() as tasks:
                 switcher = tasks.create_task(daemon.switcher.run(), name="switcher")
+                batches = tasks.create_task(daemon.batches.run(), name="batches")
                 turns = tasks.create_task(daemon.turns.run(), name="turns")
                 ledger = tasks.create_task(daemon.ledger.run(), name="ledger")
                 sampler = tasks.create_task(daemon.sampler.run(), name="sampler")
@@ -82,7 +93,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                 await serving.serve(listener, face)
                 logger.info("stopping")
                 # Each before what it still writes to.
-                for task in (doors, turns, switcher, ledger, sampler, keys, access):
+                for task in (doors, batches, turns, switcher, ledger, sampler, keys, access):
                     task.cancel()
                     await asyncio.wait({task})
                 await daemon.gateway.close()
@@ -105,6 +116,7 @@ class Daemon:
     sessions: SessionStore
     gateway: Gateway
     turns: TurnKeeper
+    batches: Batches
     ledger: Ledger
     access_log: AccessLog
     metrics: Metrics
@@ -163,6 +175,7 @@ class Daemon:
         self.ledger.rules = new.ledger
         self.access_log.is_on = new.gateway.access_log
         self.gateway.catalog = listed
+        self.batches.take_up(new.batches)
         await self.switcher.take_up(listed, rules(new, listed), limits(new), services(new), altered)
         await self.doors.take_up(new.gateway)
         logger.info("configuration is taken up", extra={"altered": sorted(altered)})
@@ -232,6 +245,7 @@ def rules(configuration: Settings, listed: Catalog) -> Rules:
         max_hold=gateway.max_hold_seconds,
         drain_limit=switching.drain_timeout_seconds,
         idle_unload=switching.idle_unload,
+        batch_quiet=configuration.batches.quiet_seconds,
         pinned=frozenset(name for name, variant in listed.variants.items() if variant.pinned),
     )
 
@@ -249,6 +263,28 @@ def face_rules(configuration: Settings) -> FaceRules:
     gateway = configuration.gateway
     origins = frozenset(origin.encode() for origin in gateway.cors_origins)
     return FaceRules(gateway.max_body_mib * 1024 * 1024, origins)
+
+
+def batch_surroundings(daemon: Callable[[], Daemon]) -> Surroundings:
+    """Tell batches what they may know of engines."""
+
+    def is_ours(variant: str) -> bool:
+        found = daemon().catalog.variants.get(variant)
+        return found is not None and found.runtime != "remote"
+
+    return Surroundings(
+        is_apart=lambda variant: not is_ours(variant) or variant in daemon().switcher.services.variants,
+        is_ours=is_ours,
+        active=lambda: daemon().switcher.active,
+        may_switch_at=lambda: daemon().switcher.batch_may_switch_at(),  # noqa: PLW0108 - the daemon comes after
+    )
+
+
+def watts(snapshot: GpuSnapshot | None) -> float | None:
+    """Give what all GPUs use now; None where that is not measured."""
+    readings = [gpu.power_watts for gpu in snapshot.gpus] if snapshot is not None else []
+    known = [reading for reading in readings if reading is not None]
+    return sum(known) if known else None
 
 
 def services(configuration: Settings) -> tuple[str, ...]:
@@ -280,7 +316,11 @@ def build_runtimes(
 
 
 async def _wire(
-    paths: Paths, configuration: Settings, environment: Mapping[str, str], database: Database
+    paths: Paths,
+    configuration: Settings,
+    environment: Mapping[str, str],
+    database: Database,
+    batch_database: Database,
 ) -> Daemon:
     sessions, switches = SessionStore(database), SwitchStore(database)
     exchanges = ExchangeStore(database)
@@ -323,7 +363,25 @@ async def _wire(
     switches.listeners.append(metrics.counts.count_switch)
     identity = Identity(version=__version__, pid=os.getpid(), started_at=time.time())
     log = AccessLog(access_log.file_in(paths), is_on=configuration.gateway.access_log)
-    openai = OpenAIFace(gateway, face_rules(configuration), keys, metrics.render, log, identity.started_at)
+    sampler = Sampler(gpus, switcher.leaders)
+    files = Files(paths.files_dir, FileStore(batch_database))
+    await files.open()
+    batches = Batches(
+        BatchStore(batch_database),
+        files,
+        gateway,
+        gateway.chats,
+        switcher,
+        batch_surroundings(lambda: daemon),
+        configuration.batches,
+        line_bytes=lambda: daemon.openai.rules.body_limit,
+        watts=lambda: watts(sampler.newest),
+        window=switcher.open_batch_window,
+    )
+    face = BatchFace(files, batches)
+    openai = OpenAIFace(
+        gateway, face_rules(configuration), keys, metrics.render, log, identity.started_at, face
+    )
     server = Server(tcp_limits(configuration.gateway))
     daemon = Daemon(
         paths=paths,
@@ -337,13 +395,14 @@ async def _wire(
         sessions=sessions,
         gateway=gateway,
         turns=TurnKeeper(gateway, sessions),
+        batches=batches,
         ledger=ledger,
         access_log=log,
         metrics=metrics,
         deep_look=DeepLook(paths, database, lambda: daemon.status(), switcher.running),  # noqa: PLW0108
         keys=keys,
         gpus=gpus,
-        sampler=Sampler(gpus, switcher.leaders),
+        sampler=sampler,
         runtimes=runtimes,
         hosts=hosts,
         openai=openai,
@@ -377,6 +436,7 @@ def _control_parts(daemon: Daemon) -> ControlParts:
         deep_look=daemon.deep_look,
         keys=daemon.keys,
         ledger=daemon.ledger,
+        batches=daemon.batches,
         replay=Replayer(daemon.gateway, daemon.ledger).replay,
         closing=daemon.closing,
     )

@@ -4,24 +4,26 @@ Used by the terminal, the command line and scripts.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, BinaryIO, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 from httpx_sse import ServerSentEvent, aconnect_sse
 from pydantic import BaseModel
 
-from footplate_daemon import errors, wire
+from footplate_daemon import errors, wire, wire_batches
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 """For calls that answer at once; streams have no limit."""
+UPLOAD = httpx.Timeout(600.0, connect=CONNECT_SECONDS)
+DOWNLOAD_PIECE = 1024 * 1024
 
 
 class FootplateClient:
@@ -333,6 +335,123 @@ class FootplateClient:
                     raise errors.from_json(chunk, 200)
                 yield chunk
 
+    async def upload_file(
+        self,
+        path: Path,
+        purpose: str = "batch",
+        *,
+        filename: str | None = None,
+        expires_after_seconds: int | None = None,
+        told: Callable[[int], object] | None = None,
+    ) -> wire_batches.File:
+        """`POST /v1/files`, sent from the disk as it is read; `told` hears how many bytes are sent so far.
+
+        Raise `Invalid` when the file cannot be read, `TooLarge` when it is larger than files may be.
+        """
+        form = {"purpose": purpose}
+        if expires_after_seconds is not None:
+            form |= {
+                "expires_after[anchor]": "created_at",
+                "expires_after[seconds]": str(expires_after_seconds),
+            }
+        try:
+            with path.open("rb") as source:
+                content: Any = _ReadFile(source, told) if told is not None else source
+                files = {"file": (filename or path.name, content, "application/octet-stream")}
+                body = await self._json("POST", "/v1/files", data=form, files=files, timeout=UPLOAD)
+        except OSError as error:
+            raise errors.Invalid(
+                f"{path} cannot be read: {error.strerror or error}.", hint="Name a file that you may read."
+            ) from error
+        return wire_batches.File.model_validate(body)
+
+    async def files(
+        self, *, purpose: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> wire_batches.FileList:
+        """`GET /v1/files`: the newest first."""
+        params = _given(purpose=purpose, limit=limit, after=after)
+        return wire_batches.FileList.model_validate(await self._json("GET", "/v1/files", params=params))
+
+    async def file(self, file_id: str) -> wire_batches.File:
+        """`GET /v1/files/{id}`."""
+        return await self._get(f"/v1/files/{quote(file_id, safe='')}", wire_batches.File)
+
+    async def delete_file(self, file_id: str) -> wire_batches.FileDeleted:
+        """`DELETE /v1/files/{id}`; a batch that is under way keeps what it needs of it."""
+        body = await self._json("DELETE", f"/v1/files/{quote(file_id, safe='')}")
+        return wire_batches.FileDeleted.model_validate(body)
+
+    async def file_content(self, file_id: str) -> AsyncIterator[bytes]:
+        """`GET /v1/files/{id}/content`: pieces of the file as they come."""
+        path = f"/v1/files/{quote(file_id, safe='')}/content"
+        try:
+            async with self._http.stream("GET", path, timeout=UPLOAD) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise errors.from_json(_body(response), response.status_code)
+                async for piece in response.aiter_bytes(DOWNLOAD_PIECE):
+                    yield piece
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    async def create_batch(self, wish: wire_batches.BatchWish) -> wire_batches.Batch:
+        """`POST /v1/batches`: `validating` at first; what is wrong with its lines is found after that."""
+        return await self._post("/v1/batches", wish, wire_batches.Batch)
+
+    async def batches(self, *, limit: int = 20, after: str | None = None) -> wire_batches.BatchList:
+        """`GET /v1/batches`: the newest first."""
+        params = _given(limit=limit, after=after)
+        return wire_batches.BatchList.model_validate(await self._json("GET", "/v1/batches", params=params))
+
+    async def batch(self, batch_id: str) -> wire_batches.Batch:
+        """`GET /v1/batches/{id}`."""
+        return await self._get(f"/v1/batches/{quote(batch_id, safe='')}", wire_batches.Batch)
+
+    async def cancel_batch(self, batch_id: str) -> wire_batches.Batch:
+        """`POST /v1/batches/{id}/cancel`; `Conflict` when it has ended."""
+        return await self._post(f"/v1/batches/{quote(batch_id, safe='')}/cancel", None, wire_batches.Batch)
+
+    async def batch_progress(self, batch_id: str) -> wire_batches.BatchProgress:
+        """`GET /api/v1/batches/{id}`: what OpenAI's batch does not tell, too."""
+        return await self._get(_batch(batch_id), wire_batches.BatchProgress)
+
+    async def batches_progress(self, limit: int = 50) -> tuple[wire_batches.BatchProgress, ...]:
+        """`GET /api/v1/batches`: the newest first."""
+        body = await self._json("GET", "/api/v1/batches", params={"limit": limit})
+        return wire_batches.BatchProgressList.model_validate(body).batches
+
+    async def follow_batch(self, batch_id: str) -> AsyncIterator[wire_batches.BatchProgress]:
+        """Yield a batch now and whenever it has come further; the last one has ended."""
+        async with self._events(f"{_batch(batch_id)}/events") as events:
+            async for event in events:
+                if event.event == "batch":
+                    yield wire_batches.BatchProgress.model_validate_json(event.data)
+
+    async def follow_batches(self, limit: int = 50) -> AsyncIterator[tuple[wire_batches.BatchProgress, ...]]:
+        """Yield the newest batches now and whenever one has come further, until the connection ends."""
+        async with self._events("/api/v1/batches/events", params={"limit": limit}) as events:
+            async for event in events:
+                if event.event == "batches":
+                    yield wire_batches.BatchProgressList.model_validate_json(event.data).batches
+
+    async def retry_failed_batch(
+        self, batch_id: str, wish: wire_batches.RetryWish | None = None
+    ) -> wire_batches.Batch:
+        """`POST /api/v1/batches/{id}/retry-failed`: a new batch of the lines that failed.
+
+        Raise `Conflict` when none has, or while the batch is under way; `NotFound` if its file is gone.
+        """
+        path = f"{_batch(batch_id)}/retry-failed"
+        return await self._post(path, wish or wire_batches.RetryWish(), wire_batches.Batch)
+
+    async def compare_batches(
+        self, first: str, second: str, *, from_line: int = 1, limit: int = 50
+    ) -> wire_batches.BatchComparison:
+        """`GET /api/v1/batches/compare`: what two batches answered to the same lines, a page of them."""
+        params = _given(first=first, second=second, from_line=from_line, limit=limit)
+        body = await self._json("GET", "/api/v1/batches/compare", params=params, timeout=UPLOAD)
+        return wire_batches.BatchComparison.model_validate(body)
+
     async def _get(self, path: str, shape: type[Shape]) -> Shape:
         return shape.model_validate(await self._json("GET", path))
 
@@ -397,6 +516,32 @@ class FootplateClient:
         return errors.DaemonUnreachable(
             "The connection to the Footplate daemon was cut.", hint="See: footplate status; footplate logs"
         )
+
+
+class _ReadFile:
+    """A file that tells how far it is read."""
+
+    def __init__(self, file: BinaryIO, told: Callable[[int], object]) -> None:
+        self._file = file
+        self._told = told
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(size)
+        self._told(self._file.tell())
+        return piece
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+
+def _batch(batch_id: str) -> str:
+    return f"/api/v1/batches/{quote(batch_id, safe='')}"
 
 
 def _session(session_id: str) -> str:

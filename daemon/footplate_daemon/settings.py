@@ -13,6 +13,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, time
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -37,6 +38,7 @@ from footplate_daemon.errors import Invalid
 from footplate_daemon.mistakes import ConfigErrors, Mistake
 from footplate_daemon.toml_lines import Place, line_of, locate
 
+HOURS = r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-3]):([0-5]\d)"
 SOCKET_PATH_LIMIT = 107
 """Bytes of a Unix socket's path that Linux accepts (sun_path less its closing zero, unix(7))."""
 
@@ -75,6 +77,16 @@ class Paths:
     @property
     def database(self) -> Path:
         return self.state_dir / "footplate.db"
+
+    @property
+    def batch_database(self) -> Path:
+        """Files and batches: apart, so that a large one makes nobody wait."""
+        return self.state_dir / "batches.db"
+
+    @property
+    def files_dir(self) -> Path:
+        """The bytes of uploaded files and of what batches answered."""
+        return self.state_dir / "files"
 
     @property
     def logs_dir(self) -> Path:
@@ -327,6 +339,20 @@ Layers = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"enum": ["all", "auto"]}]}),
 ]
 Capability = Literal["chat", "vision", "embedding", "rerank"]
+
+
+def _hours(value: Any) -> str:
+    """Check hours of a day, and give them as `HH:MM-HH:MM`."""
+    found = re.fullmatch(HOURS, value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise _refuse(f"{value!r} are no hours", 'Write when they begin and end: "01:00-07:00".')
+    begin, end = (f"{int(hour):02}:{minute}" for hour, minute in (found.group(1, 2), found.group(3, 4)))
+    if begin == end:
+        raise _refuse("batch_window ends when it begins", 'Write two times: "01:00-07:00".')
+    return f"{begin}-{end}"
+
+
+Hours = Annotated[str, BeforeValidator(_hours), WithJsonSchema({"type": "string", "pattern": f"^{HOURS}$"})]
 
 
 @dataclass(frozen=True)
@@ -663,6 +689,27 @@ class Ledger(Table):
     """How large it may become, in MiB: the oldest bodies go first, then the oldest rows."""
 
 
+class Batches(Table):
+    """OpenAI's batches: requests in a file, asked when there is time for them."""
+
+    batch_window: Hours | None = None
+    """Hours in which batches may switch models at once, by this machine's clock: `"01:00-07:00"`."""
+    quiet_seconds: DurationOrNever = 60.0
+    """Outside of it a batch switches when nobody has asked anything for so long; `false`: never."""
+    max_concurrency: int = Field(default=256, ge=1, le=4096)
+    """How many lines may be asked at a time at most; it adapts to the engine below that."""
+    min_free_mib: int = Field(default=256, ge=0)
+    """Batches pause when less than this is free on the disk, in MiB."""
+
+    def is_window_open(self, now: datetime) -> bool:
+        """Say whether it is now one of the hours of `batch_window`."""
+        if self.batch_window is None:
+            return False
+        begin, end = (time.fromisoformat(part) for part in self.batch_window.split("-"))
+        at = now.time()
+        return begin <= at < end if begin < end else at >= begin or at < end
+
+
 class Services(Table):
     """Models that are always on beside the chat engine, and never stopped for it."""
 
@@ -687,6 +734,7 @@ class Settings(Table):
     """Models by name."""
     services: Services = Services()
     ledger: Ledger = Field(default_factory=Ledger)
+    batches: Batches = Field(default_factory=Batches)
 
     @model_validator(mode="before")
     @classmethod

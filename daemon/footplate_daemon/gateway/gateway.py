@@ -15,6 +15,7 @@ from footplate_daemon.bodies import dump
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
 from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound, Unavailable
 from footplate_daemon.gateway.answering import Answering, Ask
+from footplate_daemon.gateway.chats import Chats
 from footplate_daemon.gateway.ledger import Entry, Ledger
 from footplate_daemon.gateway.spreading import Spread
 from footplate_daemon.gateway.upstream import Broken, Upstream
@@ -45,6 +46,8 @@ class Gateway:
         self._runtimes = runtimes
         self._ledger = ledger
         self._upstreams: dict[int, Upstream | Spread] = {}
+        self.chats = Chats()
+        """Who asks now: batches make way for them."""
 
     def resolve_for(self, ask: Ask) -> Variant:
         """Give the variant for a request: one that names no model goes to the service for its path.
@@ -106,6 +109,7 @@ class Gateway:
         keep = entry.answer.add if entry.request else None
         answering: Answering | None = None
         outcome: Outcome = "failed"
+        chatting: str | None = None
         try:
             parameters.check(ask.body)
             variant = self.resolve_for(ask)
@@ -114,7 +118,10 @@ class Gateway:
             if ask.permit is not None:
                 ask.permit(variant)
             runtime = runtime_of(variant, self._runtimes)
-            self._check_path(runtime, ask.path)
+            self.check_path(variant, ask.path)
+            if ask.interactive:
+                chatting = variant.name
+                self.chats.began(chatting)
             async with self._switcher.lease(
                 variant.name, interactive=ask.interactive, waiting=waiting
             ) as lease:
@@ -161,6 +168,8 @@ class Gateway:
                 raise Unavailable(exchange.error, hint="Ask again if it was not meant.") from cancelled
             raise
         finally:
+            if chatting is not None:
+                self.chats.ended(chatting)
             exchange.outcome = outcome
             exchange.total_ms = (time.monotonic() - asked_at) * 1000
             if answering is not None:
@@ -178,7 +187,9 @@ class Gateway:
         self._ledger.begin(entry)
         self._ledger.end(entry)
 
-    def _check_path(self, runtime: Runtime, path: str) -> None:
+    def check_path(self, variant: Variant, path: str) -> None:
+        """Raise `NotFound` when the variant's runtime does not have this path."""
+        runtime = runtime_of(variant, self._runtimes)
         if path not in NOT_EVERYWHERE or path in runtime.also_answers:
             return
         having = [name for name, each in self._runtimes.items() if path in each.also_answers]

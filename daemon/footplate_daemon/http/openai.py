@@ -20,11 +20,14 @@ from footplate_daemon import errors
 from footplate_daemon.access_log import AccessLog, AccessRecord
 from footplate_daemon.bodies import dump, parse_object
 from footplate_daemon.catalog import Variant
-from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound, Unavailable
+from footplate_daemon.errors import INTERNAL, FootplateError, NotFound, Unavailable
+from footplate_daemon.gateway import requests
 from footplate_daemon.gateway.answering import Answering, Ask
 from footplate_daemon.gateway.gateway import Gateway
 from footplate_daemon.gateway.keys import KeyRing, presented
+from footplate_daemon.gateway.requests import PASSED_THROUGH, SERVED_BY
 from footplate_daemon.http.answers import JSON, Headers, error_answer
+from footplate_daemon.http.batches import BatchFace, is_about_batches
 from footplate_daemon.http.model_list import model_list, model_named
 from footplate_daemon.http.server import ClientLeft, Request
 from footplate_daemon.ids import new_request_id
@@ -36,27 +39,8 @@ logger = logging.getLogger(__name__)
 ANSWER_LIMIT = 256 * 1024 * 1024
 """Bytes of an answer that is not streamed."""
 SSE: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-SCORED = ("text_1", "queries", "data_1")
-PASSED_THROUGH = {
-    "/v1/chat/completions": ("messages",),
-    "/v1/completions": ("prompt",),
-    "/v1/responses": ("input",),
-    "/v1/messages": ("messages",),
-    "/v1/messages/count_tokens": ("messages",),
-    "/v1/embeddings": ("input",),
-    "/v1/rerank": ("query",),
-    "/rerank": ("query",),
-    "/v1/score": SCORED,
-    "/score": SCORED,
-}
-"""What engines answer themselves, with the fields of which a request must have one."""
 HEADER_LIMIT = 2000
 """Characters of a header in which names stand that a client chose."""
-SERVED_BY = {
-    "/v1/embeddings": "embedding",
-    **dict.fromkeys(("/v1/rerank", "/rerank", "/v1/score", "/score"), "rerank"),
-}
-"""The capability that a path needs, where that is not chat."""
 NAME = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """A request's or session's id, as a client may choose it."""
 
@@ -72,14 +56,14 @@ EXPOSED = (
 )
 """Headers of an answer that a page in a browser may read."""
 PREFLIGHT: Headers = [
-    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
     (
         b"access-control-allow-headers",
         b"authorization, content-type, x-api-key, x-request-id, x-session-id, *",
     ),
     (b"access-control-max-age", b"600"),
 ]
-METHODS = (b"allow", b"GET, HEAD, POST, OPTIONS")
+METHODS = (b"allow", b"GET, HEAD, POST, DELETE, OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -103,6 +87,7 @@ class OpenAIFace:
         metrics: Callable[[str | None], tuple[bytes, str]],
         access_log: AccessLog,
         started_at: float,
+        batches: BatchFace | None = None,
     ) -> None:
         self.rules = rules
         """Replaced as a whole when the configuration changes."""
@@ -111,6 +96,7 @@ class OpenAIFace:
         self._metrics = metrics
         self._access_log = access_log
         self._started_at = started_at
+        self._batches = batches
 
     async def answer_local(self, request: Request) -> None:
         """Answer a request on the Unix socket: who may open it may ask."""
@@ -166,6 +152,8 @@ class OpenAIFace:
             reply.json(200, model_list(self._gateway, self._started_at))
         elif method == "GET" and path.startswith("/v1/models/"):
             reply.json(200, model_named(self._gateway, path.removeprefix("/v1/models/"), self._started_at))
+        elif self._batches is not None and method != "OPTIONS" and is_about_batches(path):
+            await self._batches.answer(reply)
         elif method == "OPTIONS" and (is_for_gateway(path) or path in {"/health", "/metrics"}):
             request.answer(204, [METHODS, *(PREFLIGHT if reply.is_cross_origin else ()), *reply.headers], b"")
         elif method == "GET" and path == "/health" and not is_local:
@@ -307,12 +295,7 @@ class _Reply:
 def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], None] | None) -> Ask:
     """Check what every runtime needs, so that a mistake is answered before anything is loaded."""
     body = parse_object(raw)
-    fields = PASSED_THROUGH[path]
-    if not any(field in body for field in fields):
-        named = " or ".join(f"`{field}`" for field in fields)
-        raise Invalid(f"{named} is missing.", param=fields[0], hint=f"POST {path} needs {named}.")
-    if "messages" in fields:
-        _check_messages(body["messages"])
+    requests.check(path, body)
     return Ask(
         path,
         body,
@@ -323,35 +306,6 @@ def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], N
         raw=raw,
         permit=permit,
         is_stopping=lambda: reply.request.is_stopping,
-    )
-
-
-def _check_messages(messages: object) -> None:
-    if not isinstance(messages, list) or not messages:
-        raise Invalid(
-            "`messages` must be a list with at least one message.",
-            param="messages",
-            hint='For example: [{"role": "user", "content": "Hello"}]',
-        )
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise Invalid(
-                f"Message {index} must be an object with a `role`.",
-                param=f"messages.{index}.role",
-                hint="Roles are system, user, assistant and tool.",
-            )
-        content = message.get("content")
-        if not (content is None or isinstance(content, str) or _are_parts(content)):
-            raise Invalid(
-                f"The content of message {index} must be a string or a list of parts.",
-                param=f"messages.{index}.content",
-                hint='For example: [{"type": "text", "text": "Hello"}]',
-            )
-
-
-def _are_parts(content: object) -> bool:
-    return isinstance(content, list) and all(
-        isinstance(part, dict) and isinstance(part.get("type"), str) for part in content
     )
 
 

@@ -1,4 +1,4 @@
-"""The one SQLite file: opened, migrated, and used from one thread of its own.
+"""A SQLite file: opened, migrated, and used from one thread of its own.
 
 Stores hand in functions that speak SQL; every error that leaves here is one of ours.
 What was written survives the end of the process, however it ends; a power cut may take
@@ -8,7 +8,7 @@ the last moments (WAL with synchronous=NORMAL), never the file.
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -34,13 +34,13 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator["Database"]:
+    async def open(cls, path: Path, migrations: Sequence[str] = MIGRATIONS) -> AsyncIterator["Database"]:
         """Open the file, bring it up to date, and close it at the end of the block.
 
         Raise `Unavailable` if it cannot be used, `Conflict` if a newer Footplate wrote it.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="database") as thread:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _open, path)
+            connection = await asyncio.get_running_loop().run_in_executor(thread, _open, path, migrations)
             try:
                 yield cls(path, connection, thread)
             finally:
@@ -65,12 +65,12 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._thread, translated)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     with _translated_errors(path):
         _make_private(path)
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
         try:
-            _prepare(connection, path)
+            _prepare(connection, path, migrations)
         except BaseException:
             connection.close()
             raise
@@ -82,27 +82,27 @@ def _make_private(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-    _in_transaction(connection, lambda _: _migrate(connection, path))
+    _in_transaction(connection, lambda _: _migrate(connection, path, migrations))
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     """Run what is missing; inside a write transaction, so that two daemons cannot both do it."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
+    if version > len(migrations):
         raise Conflict(
-            f"{path} was written by a newer Footplate (schema {version}; this one knows {len(MIGRATIONS)}).",
+            f"{path} was written by a newer Footplate (schema {version}; this one knows {len(migrations)}).",
             hint="Update Footplate, or move the file aside to start with an empty one.",
         )
-    for script in MIGRATIONS[version:]:
+    for script in migrations[version:]:
         for statement in _statements(script):
             connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
 
 def _statements(script: str) -> Iterator[str]:

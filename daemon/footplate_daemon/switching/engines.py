@@ -253,7 +253,8 @@ class Engines:
         except Unavailable:
             return None
 
-    async def _load_of(self, engine: Engine) -> Load:
+    async def load_of(self, engine: Engine) -> Load:
+        """Ask an engine how busy it is."""
         metrics = await ask(engine.address, "GET", "/metrics", timeout_seconds=PROBE_SECONDS)
         if metrics is None or metrics.status != 200:
             return Load()
@@ -616,10 +617,10 @@ class Engines:
     async def _probe(self, engine: Engine, hang_seconds: float) -> None:
         """Ask a silent engine for one token; if it gives none, it hangs and is replaced."""
         engine.progressed()
-        before = await self._load_of(engine)
+        before = await self.load_of(engine)
         status = await engine.generate_one_token(hang_seconds)
         if status is None or status >= 500:
-            after = await self._load_of(engine)
+            after = await self.load_of(engine)
             if before.generated is not None and (after.generated or 0) > before.generated:
                 engine.progressed()  # it is busy with a long answer, and the probe waits behind it
                 return
@@ -651,7 +652,7 @@ class Engines:
                 except FootplateError as error:
                     logger.warning("a footprint is not stored", extra={"cause": error.message})
             engine.memory_bytes = used
-        engine.load = await self._load_of(engine)
+        engine.load = await self.load_of(engine)
         self._changed()
 
     def _others(self, variant: Variant) -> list[str]:

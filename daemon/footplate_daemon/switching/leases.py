@@ -32,6 +32,10 @@ class Lease:
     """To be called whenever the engine says something: an engine that is silent for long is probed."""
 
 
+class Interrupted(EngineFailed):
+    """The engine was taken away from a request, in good order."""
+
+
 @dataclass
 class Ticket:
     """A request, from when it asks for an engine to when it ends."""
@@ -61,7 +65,7 @@ class Ticket:
 def lost(variant: str, diagnosis: Diagnosis | None) -> EngineFailed:
     """Give the error of a request whose engine was stopped, or died with this diagnosis."""
     if diagnosis is None:
-        return EngineFailed(
+        return Interrupted(
             f"{variant} was stopped while it answered.",
             hint="Ask again: the request waits until an engine is ready.",
             retry_after=1,

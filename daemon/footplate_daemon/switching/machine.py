@@ -62,6 +62,8 @@ class Resident:
     attempt: int
     phase: Phase
     leases: frozenset[int] = frozenset()
+    of_batches: frozenset[int] = frozenset()
+    """Those of the leases that batches hold: they make way at once."""
     used_at: float = 0.0
     """When it last became ready or a lease of it ended."""
     ready_at: float = 0.0
@@ -144,8 +146,8 @@ class Rules:
     """How long requests for loaded engines may go before one that needs a switch."""
     drain_limit: float = 30.0
     idle_unload: float | None = None
-    batch_quiet: float = 60.0
-    """How long nobody must have chatted before a batch request causes a switch."""
+    batch_quiet: float | None = 60.0
+    """How long nobody must have chatted before a batch request causes a switch; None: it never does."""
     back_off: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     """Pauses before each restart of an engine that keeps failing; after the last it stays `failed`."""
     stable_after: float = 60.0
@@ -169,6 +171,8 @@ class State:
     waiting: tuple[Waiting, ...] = ()
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     chatted_at: float = float("-inf")
+    is_batch_window: bool = False
+    """It is an hour in which batch requests cause switches as others do."""
     next_attempt: int = 1
     next_switch: int = 1
 
@@ -291,6 +295,14 @@ class Replaced:
 
 
 @dataclass(frozen=True)
+class BatchWindowChanged:
+    """The hours in which batches may switch at once have begun, or ended."""
+
+    is_open: bool
+    at: float
+
+
+@dataclass(frozen=True)
 class Ticked:
     """Time passed."""
 
@@ -311,6 +323,7 @@ Event: TypeAlias = (
     | Adopted
     | RulesChanged
     | Replaced
+    | BatchWindowChanged
     | Ticked
 )
 
@@ -427,6 +440,14 @@ def in_the_way(state: State, target: Target) -> list[Resident]:
     return _Course(state, 0.0).victims(target)
 
 
+def batch_may_switch_at(state: State) -> float | None:
+    """Give when a batch request may cause a switch, if nobody chats until then; None: at no time."""
+    if state.is_batch_window:
+        return float("-inf")
+    quiet = state.rules.batch_quiet
+    return None if quiet is None else state.chatted_at + quiet
+
+
 Value = TypeVar("Value", State, Resident)
 
 
@@ -452,7 +473,9 @@ def _seated(state: State, event: Requested) -> tuple[State, list[Action]] | None
     target = resident.target
     if target.variant != event.variant or resident.phase is not Phase.READY or state.wanted != target:
         return None
-    seated = _but(resident, leases=resident.leases | {event.request}, used_at=event.at)
+    of_batches = resident.of_batches if event.interactive else resident.of_batches | {event.request}
+    leases = resident.leases | {event.request}
+    seated = _but(resident, leases=leases, of_batches=of_batches, used_at=event.at)
     chatted_at = event.at if event.interactive else state.chatted_at
     grant = Grant(event.request, target.variant, resident.attempt)
     return _but(state, residents=(seated,), chatted_at=chatted_at), [grant]
@@ -465,7 +488,12 @@ def _unseated(state: State, event: Released) -> tuple[State, list[Action]] | Non
     resident = state.residents[0]
     if resident.phase is not Phase.READY or event.request not in resident.leases:
         return None
-    unseated = _but(resident, leases=resident.leases - {event.request}, used_at=event.at)
+    unseated = _but(
+        resident,
+        leases=resident.leases - {event.request},
+        of_batches=resident.of_batches - {event.request},
+        used_at=event.at,
+    )
     return _but(state, residents=(unseated,)), []
 
 
@@ -522,6 +550,8 @@ class _Course:
                     self._give_up_unknown(known)
             case Replaced(variant=variant):
                 self._replaced(variant)
+            case BatchWindowChanged(is_open=is_open):
+                self._change(is_batch_window=is_open)
             case Ticked():
                 pass
 
@@ -544,7 +574,8 @@ class _Course:
         self._change(waiting=tuple(w for w in self.state.waiting if w.request != request))
         for resident in self.state.residents:
             if request in resident.leases:
-                self._put(replace(resident, leases=resident.leases - {request}, used_at=self.now))
+                leases, of_batches = resident.leases - {request}, resident.of_batches - {request}
+                self._put(replace(resident, leases=leases, of_batches=of_batches, used_at=self.now))
         switch = self.state.switch
         if switch is not None and switch.reason is Reason.REQUEST and not self._has_waiters(switch.target):
             self._abandon("cancelled")
@@ -689,7 +720,10 @@ class _Course:
         for waiting in sorted(self.state.waiting, key=lambda w: not w.interactive):
             resident = self._ready(waiting.variant)
             if resident is not None:
-                self._put(replace(resident, leases=resident.leases | {waiting.request}, used_at=self.now))
+                leases, of_batches = resident.leases | {waiting.request}, resident.of_batches
+                if not waiting.interactive:
+                    of_batches |= {waiting.request}
+                self._put(replace(resident, leases=leases, of_batches=of_batches, used_at=self.now))
                 self._change(waiting=tuple(w for w in self.state.waiting if w is not waiting))
                 self._do(Grant(waiting.request, waiting.variant, resident.attempt))
 
@@ -699,9 +733,13 @@ class _Course:
         1. What is wanted and does not run comes back, when its back-off is over.
         2. The oldest interactive request that needs a switch gets it when the engines in its way are
            idle, or when it has waited for `max_hold`.
-        3. A batch request gets it when also nobody has chatted for `batch_quiet`.
+        3. A batch request gets it when also nobody has chatted for `batch_quiet`, or in the batch window.
+
+        What batches have of the engines in its way does not count: they make way. So does a switch that only
+        batches wait for.
         """
         if self.state.switch is not None:
+            self._choose_over_batches(self.state.switch)
             return
         wanted = self.state.wanted
         if wanted is not None and self._find_variant(wanted.variant) is None:
@@ -716,18 +754,35 @@ class _Course:
                 self._begin(Target(waiting.variant), Reason.REQUEST)
                 return
 
+    def _choose_over_batches(self, switch: RunningSwitch) -> None:
+        """Give up a switch that only batches wait for, as soon as somebody else needs another engine."""
+        is_for_batches = switch.reason is Reason.REQUEST and not any(
+            waiting.interactive and waiting.variant == switch.target.variant for waiting in self.state.waiting
+        )
+        if not is_for_batches:
+            return
+        for waiting in self.state.waiting:
+            if waiting.interactive and self.now >= self._retry_at(waiting.variant):
+                self._begin(Target(waiting.variant), Reason.REQUEST)
+                return
+
     def _is_due(self, waiting: Waiting) -> bool:
         if self._find_variant(waiting.variant) is not None or self.now < self._retry_at(waiting.variant):
             return False
-        if not waiting.interactive and self.now < self.state.chatted_at + self.state.rules.batch_quiet:
-            return False
+        if not waiting.interactive:
+            may_switch_at = batch_may_switch_at(self.state)
+            if may_switch_at is None or self.now < may_switch_at:
+                return False
         in_the_way = self.victims(Target(waiting.variant))
         pinned = self.state.rules.pinned
         if any(resident.target.variant in pinned for resident in in_the_way):
             self._refuse(waiting.request, waiting.variant, Refusal.PINNED)
             self._change(waiting=tuple(w for w in self.state.waiting if w is not waiting))
             return False
-        is_idle = not any(resident.leases for resident in in_the_way)
+        is_idle = not any(
+            resident.leases - resident.of_batches if waiting.interactive else resident.leases
+            for resident in in_the_way
+        )
         return is_idle or self.now >= waiting.at + self.state.rules.max_hold
 
     def _advance(self) -> None:
@@ -761,7 +816,8 @@ class _Course:
         due += [breaker.retry_at for breaker in self.state.breakers.values()]
         due += [waiting.at + rules.max_hold for waiting in self.state.waiting]
         if any(not waiting.interactive for waiting in self.state.waiting):
-            due.append(self.state.chatted_at + rules.batch_quiet)
+            may_switch_at = batch_may_switch_at(self.state)
+            due += [may_switch_at] if may_switch_at is not None else []
         if rules.idle_unload is not None:
             ready = [r for r in self.state.residents if r.phase is Phase.READY and not r.leases]
             due += [resident.used_at + rules.idle_unload for resident in ready]
@@ -852,14 +908,23 @@ class _Course:
     def _drain(self, resident: Resident) -> None:
         if resident.phase is Phase.READY:
             drain_by = self.now + self.state.rules.drain_limit
-            self._put(replace(resident, phase=Phase.DRAINING, drain_by=drain_by))
+            for request in sorted(resident.of_batches):
+                self._do(Cut(request, resident.target.variant))
+            leases = resident.leases - resident.of_batches
+            self._put(
+                replace(
+                    resident, phase=Phase.DRAINING, drain_by=drain_by, leases=leases, of_batches=frozenset()
+                )
+            )
             if self.state.active == resident.target.variant:
                 self._change(active=None)
 
     def _stop(self, resident: Resident, *, kill: bool = False, diagnosis: Diagnosis | None = None) -> None:
         for request in sorted(resident.leases):
             self._do(Cut(request, resident.target.variant, diagnosis))
-        self._put(replace(resident, phase=Phase.STOPPING, leases=frozenset(), drain_by=None))
+        self._put(
+            replace(resident, phase=Phase.STOPPING, leases=frozenset(), of_batches=frozenset(), drain_by=None)
+        )
         if self.state.active == resident.target.variant:
             self._change(active=None)
         self._do(Stop(resident.target, resident.attempt, kill=kill))

@@ -17,6 +17,7 @@ from footplate_daemon.catalog import Catalog, runtime_of
 from footplate_daemon.errors import Conflict, FootplateError, NotFound, Unavailable
 from footplate_daemon.events import Topic
 from footplate_daemon.processes import ProcessId
+from footplate_daemon.runtimes.base import Load
 from footplate_daemon.settings import mask_arguments
 from footplate_daemon.store.wanted import Wanted, WantedStore
 from footplate_daemon.switching import machine, shapes
@@ -259,7 +260,24 @@ class Switcher:
                 return max(0.0, progress.ended_at - max(progress.started_at, since))
         return 0.0
 
+    def open_batch_window(self, is_open: bool) -> None:
+        """Let batches switch at once, or only when nobody chats."""
+        if is_open != self._state.is_batch_window:
+            self._happen(machine.BatchWindowChanged(is_open, _now()))
+
+    async def load(self, attempt: int) -> Load:
+        """Ask an engine how busy it is; nothing is known of one that is gone, or does not say."""
+        for engine in self.running():
+            if engine.attempt == attempt:
+                return await self._engines.load_of(engine)
+        return Load()
+
     # What it shows
+
+    def batch_may_switch_at(self) -> float | None:
+        """Give when a batch may switch if nobody chats until then: Unix seconds; None while it must not."""
+        due = machine.batch_may_switch_at(self._state)
+        return None if due is None else time.time() + max(0.0, due - _now())
 
     def leaders(self) -> dict[str, ProcessId]:
         """Give the leader of each engine's process group, by the engine's name."""

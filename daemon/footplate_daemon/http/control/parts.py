@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Path as PathParameter
 
 from footplate_daemon import wire
+from footplate_daemon.batches.keeper import Batches
 from footplate_daemon.catalog import Variant
 from footplate_daemon.deep_health import DeepLook
 from footplate_daemon.events import Topic
@@ -49,6 +50,7 @@ class ControlParts:
     deep_look: DeepLook
     keys: KeyRing
     ledger: Ledger
+    batches: Batches
     replay: Callable[[int, str | None, str | None], Coroutine[Any, Any, wire.Replay]]
     closing: asyncio.Event
     """Set when the daemon is asked to stop: event streams end, and their followers come back."""
