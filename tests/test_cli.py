@@ -1,6 +1,8 @@
 """The command line, as programs and pipes see it, with a real daemon behind it."""
 
 import asyncio
+import csv
+import io
 import json
 import os
 import signal
@@ -20,7 +22,7 @@ from footplate_tui.__main__ import VERBS, footplate
 from footplate_tui.cli import models as models_verb
 from footplate_tui.cli import status as status_verb
 from footplate_tui.cli.logs import follow, last_lines
-from footplate_tui.cli.output import size, table
+from footplate_tui.cli.output import csv_line, size, table
 from tests.conftest import ready_engine
 
 SECONDS = 60
@@ -352,6 +354,12 @@ def test_a_status_with_everything_in_it_is_readable() -> None:
         "! vllm-a: The GPU is full.",
         "! config.toml: line 3",
     ]
+
+
+def test_a_cell_of_several_lines_stays_in_its_row() -> None:
+    cells = ['It said "no":\nno room,\r\nno time', "", "7"]
+
+    assert list(csv.reader(io.StringIO(csv_line(cells), newline=""))) == [cells]
 
 
 def test_an_empty_list_of_models_is_its_heads() -> None:

@@ -34,6 +34,7 @@ VERBS = {
     "plan": "Say what a switch would do.",
     "explain": "Say what would be started for a model.",
     "switches": "List the last switches.",
+    "batch": "Submit thousands of requests in a file, watch them, fetch the answers.",
     "exchanges": "List the requests that passed; cancel one, ask one again.",
     "gpu": "Show what each GPU does and who holds its memory.",
     "logs": "Show the log of the daemon or of an engine.",

@@ -1,13 +1,11 @@
 """`footplate exchanges`: the requests that passed the gateway, and those under way."""
 
 import asyncio
-import csv
-import io
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +14,7 @@ from footplate_daemon import wire
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.settings import Duration
 from footplate_tui.cli import reaching
-from footplate_tui.cli.output import table
+from footplate_tui.cli.output import csv_line, table
 from footplate_tui.format import Answered, answer_figures, duration, finish_reason, rate
 from footplate_tui.harmless import harmless, one_line
 
@@ -103,7 +101,7 @@ def exchanges(
     if as_json:
         click.echo(json.dumps([exchange.model_dump(mode="json") for exchange in found]))
     elif as_csv:
-        click.echo("\n".join([_csv_line(COLUMNS), *map(_csv_row, found)]))
+        click.echo("\n".join([csv_line(COLUMNS), *map(_csv_row, found)]))
     else:
         click.echo("\n".join(lines(found)))
 
@@ -186,7 +184,7 @@ async def _follow(
     client: FootplateClient, wanted: wire.ExchangeFilter, *, as_csv: bool, as_json: bool
 ) -> None:
     if as_csv:
-        click.echo(_csv_line(COLUMNS))
+        click.echo(csv_line(COLUMNS))
     elif not as_json:
         click.echo(_laid_out(HEADS))
     async for exchange in client.follow_exchanges(wanted):
@@ -260,10 +258,4 @@ def _body_text(body: wire.ExchangeBody | None) -> str:
 
 
 def _csv_row(exchange: wire.Exchange) -> str:
-    return _csv_line(exchange.model_dump().values())
-
-
-def _csv_line(values: Any) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
+    return csv_line(exchange.model_dump().values())

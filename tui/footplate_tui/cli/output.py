@@ -1,6 +1,8 @@
-"""What several verbs write: tables and sizes. Pure."""
+"""What several verbs write: tables, CSV and sizes. Pure."""
 
-from collections.abc import Iterator, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -8,6 +10,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
     for row in [heads, *rows]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """Give a row of CSV without its end."""
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)  # It quotes the line ends in a cell only if they are its own.
+    return text.getvalue().removesuffix("\r\n")
 
 
 def size(byte_count: int) -> str:
