@@ -14,6 +14,7 @@ where it was interrupted. Says how far it is on standard output, a JSON object a
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -63,6 +64,11 @@ class Model:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """What fills a body where it says nothing itself."""
     system: str | None = None
+    """The first message of chats that have none of that kind."""
+    template: str | None = None
+    """The chat template, in place of the model's own."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of the engines."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,6 @@ class Order:
 
     address: str
     """`ray://host:10001`, `auto` for the cluster that this machine is in, `local` for one of its own."""
-    batch_id: str
     endpoint: str
     input: Path
     output: Path
@@ -82,9 +87,8 @@ class Order:
     """Of one replica; 0 serves on the CPU."""
     cpus: float = 1.0
     batch_size: int = 64
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Of the engines."""
     local_cpus: int | None = None
+    """Of the cluster that `local` starts; None: all that there are."""
 
     @classmethod
     def parse(cls, text: str) -> "Order":
@@ -99,6 +103,8 @@ class Line:
     """A line of the input file."""
 
     number: int
+    id: str
+    """Of its result: the same line gets the same one, in every run."""
     custom_id: str
     body: Mapping[str, Any]
 
@@ -112,9 +118,12 @@ def main() -> int:
     _end_on_signals()
     order = Order.parse(sys.stdin.read())
     try:
-        with Ledger.open(order.batch_id, order.output, order.errors) as ledger, _connected(order):
-            for model, lines in _by_model(order, ledger).items():
-                _run(order, model, lines, ledger)
+        with Ledger.open(order.output, order.errors) as ledger:
+            left = _by_model(order, ledger)
+            if left:
+                with _connected(order):
+                    for model, lines in left.items():
+                        _run(order, model, lines, ledger)
     except Unusable as error:
         _tell("failed", message=str(error))
         return 2
@@ -159,36 +168,46 @@ def _tell(event: str, **more: Any) -> None:
 class Ledger:
     """The output and the error file of a batch: every custom_id once, in one of the two."""
 
-    def __init__(self, batch_id: str, output: Path, errors: Path) -> None:
-        self.done: set[str] = set()
+    def __init__(self, output: Path, errors: Path) -> None:
         self.completed = 0
         self.failed = 0
-        self._batch_id = batch_id
         self._paths = (output, errors)
         self._files: list[Any] = []
+        self._done: dict[str, str] = {}
+        """By custom_id, the id of its result."""
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, batch_id: str, output: Path, errors: Path) -> "Iterator[Ledger]":
-        """Read what is there, cut off a line that was torn, and append from now on."""
-        ledger = cls(batch_id, output, errors)
+    def open(cls, output: Path, errors: Path) -> "Iterator[Ledger]":
+        """Read what is there, cut off a line that was torn, and append from now on; one process at a time."""
+        ledger = cls(output, errors)
         with contextlib.ExitStack() as stack:
             for path in ledger._paths:
-                _cut_torn_line(path)
-                path.touch()
-                ledger._remember(path)
-                ledger._files.append(stack.enter_context(path.open("ab")))
+                file = stack.enter_context(_opened(path))
+                _cut_torn_line(file)
+                ledger._remember(file, is_error=path == errors)
+                ledger._files.append(file)
             yield ledger
+
+    def has(self, line: Line) -> bool:
+        """Whether a line is answered; raise `Unusable` if its custom_id was another line's."""
+        known = self._done.get(line.custom_id)
+        if known is not None and known != line.id:
+            raise Unusable(
+                f"{self._paths[0]} has an answer to another request with the custom_id {line.custom_id!r}: "
+                "name a new file for the answers."
+            )
+        return known is not None
 
     def write(self, answers: Iterable[tuple[Line, int, Mapping[str, Any]]]) -> None:
         """Append answers (the line, its status, its body) and wait until the disk has them."""
         texts: tuple[list[bytes], list[bytes]] = ([], [])
         for line, status, body in answers:
-            if line.custom_id in self.done:
+            if self.has(line):
                 continue
-            self.done.add(line.custom_id)
+            self._done[line.custom_id] = line.id
             has_failed = status != 200
-            texts[has_failed].append(_result(self._batch_id, line, status, body))
+            texts[has_failed].append(_result(line, status, body))
             self.failed += has_failed
             self.completed += not has_failed
         for file, lines in zip(self._files, texts, strict=True):
@@ -197,40 +216,50 @@ class Ledger:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _remember(self, path: Path) -> None:
-        before = len(self.done)
-        with path.open("rb") as file:
-            for raw in file:
-                with contextlib.suppress(ValueError, LookupError, TypeError):
-                    self.done.add(json.loads(raw)["custom_id"])
-        if path == self._paths[0]:
-            self.completed += len(self.done) - before
-        else:
-            self.failed += len(self.done) - before
+    def _remember(self, file: Any, *, is_error: bool) -> None:
+        for raw in file:
+            with contextlib.suppress(ValueError, LookupError, TypeError):
+                result = json.loads(raw)
+                if result["custom_id"] not in self._done:
+                    self._done[result["custom_id"]] = result["id"]
+                    self.failed += is_error
+                    self.completed += not is_error
 
 
-def _cut_torn_line(path: Path) -> None:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file to be read and appended to; raise `Unusable` while another process has it."""
+    try:
+        file = path.open("a+b")
+    except OSError as error:
+        raise Unusable(f"{path} cannot be written: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Unusable(f"Another batch writes into {path}.") from error
+        yield file
+
+
+def _cut_torn_line(file: Any) -> None:
     """Drop what follows the last line end: it was being written when the power went."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        size = end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                end = start + found + 1
-                break
-            end = start
-        if end != size:
-            file.truncate(end)
+    size = end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end != size:
+        file.truncate(end)
+    file.seek(0)
 
 
-def _result(batch_id: str, line: Line, status: int, body: Mapping[str, Any]) -> bytes:
-    digest = hashlib.blake2b(f"{batch_id} {line.number}".encode(), digest_size=16).hexdigest()
+def _result(line: Line, status: int, body: Mapping[str, Any]) -> bytes:
     result = {
-        "id": f"batch_req_{digest}",
+        "id": line.id,
         "custom_id": line.custom_id,
         "response": {"status_code": status, "request_id": f"req_{uuid.uuid4().hex}", "body": body},
         "error": None,
@@ -244,12 +273,15 @@ def _by_model(order: Order, ledger: Ledger) -> dict[str, list[Line]]:
     total = 0
     with order.input.open("rb") as file:
         for number, raw in enumerate(file, 1):
-            if not raw.strip():
+            text = raw.removeprefix(b"\xef\xbb\xbf").strip()
+            if not text:
                 continue
             total += 1
-            data = json.loads(raw)
-            if data["custom_id"] not in ledger.done:
-                lines[data["body"]["model"]].append(Line(number, data["custom_id"], data["body"]))
+            data = json.loads(text)
+            digest = hashlib.blake2b(text, digest_size=16).hexdigest()
+            line = Line(number, f"batch_req_{digest}", data["custom_id"], data["body"])
+            if not ledger.has(line):
+                lines[data["body"]["model"]].append(line)
     _tell("begun", total=total, completed=ledger.completed, failed=ledger.failed)
     return {name: asked for name, asked in lines.items() if asked}
 
@@ -292,9 +324,8 @@ def _run(order: Order, name: str, lines: Sequence[Line], ledger: Ledger) -> None
         "gpus": order.gpus,
         "cpus": order.cpus,
         "batch_size": order.batch_size,
-        "environment": dict(order.environment),
     }
-    # Not pinned to a CPU: it waits most of the time. Two threads: one is asked while the other works.
+    # It waits most of the time, and takes no CPU from the engines; `take` may wait while others are called.
     run = ray.remote(num_cpus=0, max_concurrency=4)(Run).remote(plan)
     try:
         pending: list[dict[str, Any]] = []
@@ -308,6 +339,7 @@ def _run(order: Order, name: str, lines: Sequence[Line], ledger: Ledger) -> None
                 ray.get(run.add.remote(pending))
                 pending = []
         ledger.write(refused)
+        _tell("progress", completed=ledger.completed, failed=ledger.failed)
         if pending:
             ray.get(run.add.remote(pending))
         ray.get(run.start.remote())
@@ -315,7 +347,8 @@ def _run(order: Order, name: str, lines: Sequence[Line], ledger: Ledger) -> None
             rows, has_ended, problem = ray.get(run.take.remote(ANSWERS_AT_ONCE, WAIT_SECONDS))
             answers = [(by_number[number], status, body) for number, status, body in gathered.take(rows)]
             ledger.write(answers)
-            _tell("progress", completed=ledger.completed, failed=ledger.failed)
+            if answers:
+                _tell("progress", completed=ledger.completed, failed=ledger.failed)
             if problem is not None:
                 raise Unusable(f"{name} cannot be served on the cluster: {problem}")
             if has_ended:
@@ -612,7 +645,7 @@ def _answers(plan: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> Iterato
     context.print_on_execution_start = False
     model: Model = plan["model"]
     is_embedding = plan["endpoint"] == EMBEDDINGS
-    environment = {"env_vars": {"VLLM_NO_USAGE_STATS": "1", **plan["environment"]}}
+    environment = {"env_vars": {"VLLM_NO_USAGE_STATS": "1", **model.environment}}
     resources = {"CPU": plan["cpus"], **({"GPU": plan["gpus"]} if plan["gpus"] else {})}
     size = plan["batch_size"]
     config = vLLMEngineProcessorConfig(
@@ -642,7 +675,7 @@ def _answers(plan: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> Iterato
     dataset = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // size)))
     prepared = dataset.map_batches(
         Prepare,
-        fn_constructor_args=(model.weights, dict(model.engine)),
+        fn_constructor_args=(model,),
         batch_size=size,
         concurrency=(1, plan["replicas"]),
         num_cpus=STAGE_CPUS,
@@ -655,14 +688,14 @@ def _answers(plan: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> Iterato
 class Prepare:
     """The stage before the engines: conversations become tokens, a request gets the model's own defaults."""
 
-    def __init__(self, weights: str, engine: Mapping[str, Any]) -> None:
+    def __init__(self, model: Model) -> None:
         from transformers import AutoTokenizer
 
-        source = engine.get("tokenizer") or weights
-        trust = bool(engine.get("trust_remote_code"))
+        source = model.engine.get("tokenizer") or model.weights
+        trust = bool(model.engine.get("trust_remote_code"))
         self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
-        self._template = engine.get("chat_template")
-        self._defaults, self._ends = _generation_config(weights, trust=trust)
+        self._template = model.template
+        self._defaults, self._ends = _generation_config(model.weights, trust=trust)
         if self._tokenizer.eos_token_id is not None:
             self._ends.add(self._tokenizer.eos_token_id)
 

@@ -8,22 +8,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from footplate_daemon.bodies import dump
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
 from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound, Unavailable
+from footplate_daemon.gateway import spreading
 from footplate_daemon.gateway.answering import Answering, Ask
 from footplate_daemon.gateway.chats import Chats
 from footplate_daemon.gateway.ledger import Entry, Ledger
-from footplate_daemon.gateway.spreading import Spread
 from footplate_daemon.gateway.upstream import Broken, Upstream
 from footplate_daemon.runtimes import parameters
 from footplate_daemon.runtimes.base import Runtime
 from footplate_daemon.store.exchanges import CUT, CUT_HINT, Exchange, Outcome
 from footplate_daemon.switching.leases import Lease
-from footplate_daemon.switching.probe import Address
 from footplate_daemon.switching.switcher import Switcher, Waiting
 
 FILLED = frozenset({"/v1/chat/completions", "/v1/completions"})
@@ -45,7 +43,7 @@ class Gateway:
         self._switcher = switcher
         self._runtimes = runtimes
         self._ledger = ledger
-        self._upstreams: dict[int, Upstream | Spread] = {}
+        self._upstreams: dict[int, Upstream | spreading.Spread] = {}
         self.chats = Chats()
         """Who asks now: batches make way for them."""
 
@@ -226,31 +224,13 @@ class Gateway:
         ledger.begin(entry)
         return entry
 
-    async def _upstream(self, lease: Lease) -> Upstream | Spread:
-        upstream = _upstream_for(lease.address, lease.variant.name)
+    async def _upstream(self, lease: Lease) -> Upstream | spreading.Spread:
+        upstream = spreading.reach(lease.address, lease.variant.name)
         gone = [attempt for attempt in self._upstreams if not self._switcher.is_running(attempt)]
         self._upstreams[lease.attempt] = upstream
         for former in [self._upstreams.pop(attempt) for attempt in gone]:
             await former.close()
         return upstream
-
-
-def _upstream_for(address: Address, name: str) -> Upstream | Spread:
-    if address.others:
-        alone = [replace(address, others=()), *address.others]
-        return Spread([_upstream_at(each, f"{name} on {each.host}:{each.port}") for each in alone])
-    return _upstream_at(address, name)
-
-
-def _upstream_at(address: Address, name: str) -> Upstream:
-    return Upstream(
-        address.host,
-        address.port,
-        api_key=address.api_key,
-        name=name,
-        tls=address.tls,
-        base_path=address.base_path,
-    )
 
 
 class _Hand:

@@ -7,15 +7,35 @@ has got nothing yet goes on to another server. Knows no HTTP beyond a status, an
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from footplate_daemon.errors import TimedOut
 from footplate_daemon.gateway.upstream import Broken, Response, Upstream
+from footplate_daemon.switching.probe import Address
 
 TURNED_AWAY = frozenset({429, 502, 503, 504})
 """What a server says that has no room or is not there behind its proxy: another may answer."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+
+
+def reach(address: Address, name: str) -> "Upstream | Spread":
+    """Give what speaks to an engine, or to all of those that have its model."""
+    if not address.others:
+        return _upstream(address, name)
+    places = (replace(address, others=()), *address.others)
+    return Spread([_upstream(place, f"{name} on {place.host}:{place.port}") for place in places])
+
+
+def _upstream(address: Address, name: str) -> Upstream:
+    return Upstream(
+        address.host,
+        address.port,
+        api_key=address.api_key,
+        name=name,
+        tls=address.tls,
+        base_path=address.base_path,
+    )
 
 
 class Spread:
