@@ -23,6 +23,7 @@ import queue
 import re
 import signal
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -295,18 +296,20 @@ def _connected(order: Order) -> Iterator[None]:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
-    if order.address == "local":
-        # A small object store: what passes through are prompts and answers, not tensors.
-        options |= {"num_cpus": order.local_cpus, "object_store_memory": 200 * 2**20}
-        options |= {"include_dashboard": False}
-    try:
-        ray.init(address=order.address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise Unusable(f"The Ray cluster at {order.address} cannot be used: {_first_line(error)}") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        if order.address == "local":
+            # In /tmp itself: the paths of its sockets are long.
+            folder = tempfile.TemporaryDirectory(prefix="fp-ray-", dir="/tmp", ignore_cleanup_errors=True)
+            options |= {"num_cpus": order.local_cpus, "_temp_dir": stack.enter_context(folder)}
+            # Small: what passes through are prompts and answers.
+            options |= {"object_store_memory": 200 * 2**20, "include_dashboard": False}
+        try:
+            ray.init(address=order.address, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            message = f"The Ray cluster at {order.address} cannot be used: {_first_line(error)}"
+            raise Unusable(message) from error
+        stack.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 def _run(order: Order, name: str, lines: Sequence[Line], ledger: Ledger) -> None:

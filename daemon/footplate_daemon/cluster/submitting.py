@@ -20,7 +20,7 @@ from typing import Any
 
 from footplate_daemon import environments, guide, settings, weights
 from footplate_daemon.batches.validation import Findings, Limits, Validation
-from footplate_daemon.catalog import Catalog, Variant, plan
+from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.cluster.ray_worker import ENDPOINTS, Model, Order
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid, NotFound, Unavailable
 from footplate_daemon.settings import Paths, Settings
@@ -162,11 +162,11 @@ def model(name: str, wish: Wish, catalog: Catalog) -> Model:
                 hint="Put the model on vLLM in config.toml, or say it: --weights ORG/NAME",
             )
         return Model(location, _engine(wish, {}), environment=dict(wish.environment))
-    launch = plan(variant, port=0)
-    told = {"max_model_len": launch.context, **launch.parameters}
+    # Without its preset: that is for the size of this machine's GPU.
+    told = {"max_model_len": variant.context, **variant.parameters}
     template = told.get("chat_template")
     return Model(
-        wish.weights or launch.model,
+        wish.weights or variant.weights.location,
         _engine(wish, told),
         variant.profile_body,
         variant.profile.system,
@@ -403,8 +403,9 @@ class _Story:
 
     def _count(self, completed: int, failed: int) -> None:
         before = self._batch.request_counts
-        if completed > before.completed:
-            self._waiting = None  # engines answer
+        if completed > before.completed and self._waiting is not None:
+            self._waiting = None  # an engine answers: from now on there is a pace
+            self._steps = []
         counts = before.model_copy(update={"completed": completed, "failed": failed})
         self._update(request_counts=counts)
         now = time.monotonic()
@@ -422,7 +423,7 @@ class _Story:
             batch=self._batch,
             input_filename=self._wish.input.name,
             lines_per_second=pace,
-            eta_seconds=left / pace if pace else None,
+            eta_seconds=left / pace if pace and left else None,
             running_seconds=time.monotonic() - self._began_at,
             waiting=self._waiting,
         )
