@@ -23,7 +23,6 @@ import queue
 import re
 import signal
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -90,13 +89,16 @@ class Order:
     batch_size: int = 64
     local_cpus: int | None = None
     """Of the cluster that `local` starts; None: all that there are."""
+    folder: Path | None = None
+    """Where that cluster has its files."""
 
     @classmethod
     def parse(cls, text: str) -> "Order":
         data: dict[str, Any] = json.loads(text)
         models = {name: Model(**model) for name, model in data["models"].items()}
         paths = {name: Path(data[name]) for name in ("input", "output", "errors")}
-        return cls(**{**data, **paths, "models": models})
+        folder = Path(data["folder"]) if data.get("folder") else None
+        return cls(**{**data, **paths, "folder": folder, "models": models})
 
 
 @dataclass(frozen=True)
@@ -296,20 +298,19 @@ def _connected(order: Order) -> Iterator[None]:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
-    with contextlib.ExitStack() as stack:
-        if order.address == "local":
-            # In /tmp itself: the paths of its sockets are long.
-            folder = tempfile.TemporaryDirectory(prefix="fp-ray-", dir="/tmp", ignore_cleanup_errors=True)
-            options |= {"num_cpus": order.local_cpus, "_temp_dir": stack.enter_context(folder)}
-            # Small: what passes through are prompts and answers.
-            options |= {"object_store_memory": 200 * 2**20, "include_dashboard": False}
-        try:
-            ray.init(address=order.address, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            message = f"The Ray cluster at {order.address} cannot be used: {_first_line(error)}"
-            raise Unusable(message) from error
-        stack.callback(ray.shutdown)
+    if order.address == "local":
+        # Small: what passes through are prompts and answers.
+        options |= {"object_store_memory": 200 * 2**20, "include_dashboard": False}
+        options |= {"num_cpus": order.local_cpus, "_temp_dir": str(order.folder) if order.folder else None}
+    try:
+        ray.init(address=order.address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        message = f"The Ray cluster at {order.address} cannot be used: {_first_line(error)}"
+        raise Unusable(message) from error
+    try:
         yield
+    finally:
+        ray.shutdown()
 
 
 def _run(order: Order, name: str, lines: Sequence[Line], ledger: Ledger) -> None:
@@ -330,23 +331,13 @@ def _run(order: Order, name: str, lines: Sequence[Line], ledger: Ledger) -> None
     }
     # It waits most of the time, and takes no CPU from the engines; `take` may wait while others are called.
     run = ray.remote(num_cpus=0, max_concurrency=4)(Run).remote(plan)
+    gone = (ray.exceptions.RayError, ConnectionError)
     try:
-        pending: list[dict[str, Any]] = []
-        refused: list[tuple[Line, int, Mapping[str, Any]]] = []
-        for line in lines:
-            try:
-                pending += gathered.split(line, order.models[name])
-            except Refused as error:
-                refused.append((line, 400, _error_body(str(error), error.param, 400)))
-            if len(pending) >= ROWS_AT_ONCE:
-                ray.get(run.add.remote(pending))
-                pending = []
-        ledger.write(refused)
+        ledger.write(_send(run, lines, order.models[name], gathered))
         _tell("progress", completed=ledger.completed, failed=ledger.failed)
-        if pending:
-            ray.get(run.add.remote(pending))
         ray.get(run.start.remote())
-        while True:
+        has_ended = False
+        while not has_ended:
             rows, has_ended, problem = ray.get(run.take.remote(ANSWERS_AT_ONCE, WAIT_SECONDS))
             answers = [(by_number[number], status, body) for number, status, body in gathered.take(rows)]
             ledger.write(answers)
@@ -354,13 +345,34 @@ def _run(order: Order, name: str, lines: Sequence[Line], ledger: Ledger) -> None
                 _tell("progress", completed=ledger.completed, failed=ledger.failed)
             if problem is not None:
                 raise Unusable(f"{name} cannot be served on the cluster: {problem}")
-            if has_ended:
-                break
-    except ray.exceptions.RayError as error:
+    except gone as error:
         raise Unusable(f"The cluster gave up: {_first_line(error)}") from error
     finally:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*gone):
             ray.kill(run)
+    if gathered.left:
+        raise Unusable(f"The cluster lost {gathered.left} lines of {name}.")
+
+
+def _send(
+    run: Any, lines: Iterable[Line], model: Model, gathered: "Gathered"
+) -> list[tuple[Line, int, Mapping[str, Any]]]:
+    """Send the rows of the lines to the cluster; give those that are refused here, with their answers."""
+    import ray
+
+    refused: list[tuple[Line, int, Mapping[str, Any]]] = []
+    pending: list[dict[str, Any]] = []
+    for line in lines:
+        try:
+            pending += gathered.split(line, model)
+        except Refused as error:
+            refused.append((line, 400, _error_body(str(error), error.param, 400)))
+        if len(pending) >= ROWS_AT_ONCE:
+            ray.get(run.add.remote(pending))
+            pending = []
+    if pending:
+        ray.get(run.add.remote(pending))
+    return refused
 
 
 def _check_room(order: Order) -> None:
@@ -397,6 +409,11 @@ class Gathered:
         self._model = model
         self._parts: dict[int, list[dict[str, Any] | None]] = {}
         self._asked: dict[int, Mapping[str, Any]] = {}
+
+    @property
+    def left(self) -> int:
+        """How many lines have no answer."""
+        return len(self._parts)
 
     def split(self, line: Line, model: Model) -> list[dict[str, Any]]:
         """Give the rows of a line; raise `Refused` for what the processor cannot do."""
@@ -680,7 +697,7 @@ def _answers(plan: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> Iterato
         Prepare,
         fn_constructor_args=(model,),
         batch_size=size,
-        concurrency=(1, plan["replicas"]),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=plan["replicas"]),
         num_cpus=STAGE_CPUS,
         runtime_env=environment,
     )

@@ -7,9 +7,7 @@ Blocks, and needs no daemon. Its files are the batch: the same wish again asks o
 import contextlib
 import hashlib
 import json
-import os
 import re
-import signal
 import subprocess
 import tempfile
 import time
@@ -18,11 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from footplate_daemon import environments, guide, settings, weights
+from footplate_daemon import environments, guide, processes, settings, weights
 from footplate_daemon.batches.validation import Findings, Limits, Validation
 from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.cluster.ray_worker import ENDPOINTS, Model, Order
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid, NotFound, Unavailable
+from footplate_daemon.processes import ProcessId
 from footplate_daemon.settings import Paths, Settings
 from footplate_daemon.wire_batches import (
     Batch,
@@ -131,7 +130,17 @@ def submit(
     if not found.is_good:
         return story.refused(found)
     models = {name: model(name, wish, catalog) for name in found.models}
-    order = Order(
+    # In /tmp itself: the paths of a cluster's sockets are long.
+    with tempfile.TemporaryDirectory(prefix="fp-ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        order = _order(wish, models, Path(folder))
+        with _worker(program, order, paths.logs_dir / LOG, environment) as worker:
+            for event in worker.events():
+                story.hear(event)
+    return story.ended(worker)
+
+
+def _order(wish: Wish, models: Mapping[str, Model], folder: Path) -> Order:
+    return Order(
         wish.address,
         wish.endpoint,
         wish.input.absolute(),
@@ -143,11 +152,8 @@ def submit(
         wish.cpus,
         wish.batch_size,
         wish.local_cpus,
+        folder,
     )
-    with _worker(program, order, paths.logs_dir / LOG, environment) as worker:
-        for event in worker.events():
-            story.hear(event)
-    return story.ended(worker)
 
 
 def model(name: str, wish: Wish, catalog: Catalog) -> Model:
@@ -301,11 +307,12 @@ def _worker(program: Path, order: Order, log: Path, environment: Mapping[str, st
             raise Unavailable(
                 f"{program} cannot be run: {error.strerror}.", hint="Make one: footplate env create ray"
             ) from error
+    leader = processes.identify(process.pid)
     try:
         yield _Worker(process, log, start)
         process.wait()
     finally:
-        _end(process)
+        _end(process, leader)
 
 
 def _environment(where: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -321,16 +328,17 @@ def _environment(where: str, environment: Mapping[str, str]) -> dict[str, str]:
 def _has_token(environment: Mapping[str, str]) -> bool:
     if environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH"):
         return True
-    return Path("~/.ray/auth_token").expanduser().is_file()
+    return Path(environment.get("HOME", "~"), ".ray", "auth_token").expanduser().is_file()
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    for way in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, way)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(END_SECONDS)
+def _end(process: subprocess.Popen[str], leader: ProcessId | None) -> None:
+    """Let the worker leave the cluster; then kill what is left: Ray's agents outlive a worker's SIGKILL."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
+    if leader is not None:
+        processes.kill_group(leader)
+    process.wait()
     if process.stdout is not None:
         process.stdout.close()
 
