@@ -105,7 +105,9 @@ async def failure(daemon: FakeDaemon, pilot: Pilot[None]) -> None:
             remedies=(
                 wire.Remedy(id=1, title="Use the preset low-vram", variant=GEMMA, preset="low-vram"),
                 wire.Remedy(id=2, title="Use a context of 14,336 tokens", variant=GEMMA, context=14336),
-                wire.Remedy(id=3, title=f"Use {QWEN}", variant=QWEN),
+                wire.Remedy(
+                    id=3, title="Use transformers/gemma-3-12b instead", variant="transformers/gemma-3-12b"
+                ),
                 wire.Remedy(id=4, title="End anna's python (51999)", applies=False, command="kill 51999"),
             ),
         )
@@ -166,10 +168,10 @@ DOCUMENTED = ("chat", "switcher", "failure", "gauges", "logs", "exchanges", "his
 
 async def take(name: str, size: tuple[int, int], theme_name: str, file: Path) -> None:
     """Play one scene and paint how it ends."""
-    daemon = await _daemon()
-    async with _opened(daemon, size, theme_name) as pilot:
+    daemon = await acting_daemon()
+    async with opened(daemon, size, theme_name) as pilot:
         await SCENES[name](daemon, pilot)
-        await _settle(pilot)
+        await settle(pilot)
         kilobytes = paint(pilot.app, file) / 1000
     print(f"{file}  {kilobytes:.0f} kB")
 
@@ -191,22 +193,23 @@ async def take_documented() -> None:
 
 
 @asynccontextmanager
-async def _opened(daemon: FakeDaemon, size: tuple[int, int], theme_name: str) -> AsyncIterator[Pilot[None]]:
+async def opened(daemon: FakeDaemon, size: tuple[int, int], theme_name: str) -> AsyncIterator[Pilot[None]]:
+    """Open the terminal on a daemon."""
     with tempfile.TemporaryDirectory() as folder:
         remembered = Remembered(Path(folder))
         remembered.keep_theme(theme_name)
         app = FootplateApp(lambda: daemon, remembered, place="driver@gpu1")
         async with app.run_test(size=size) as pilot:
-            await _settle(pilot)
+            await settle(pilot)
             yield pilot
 
 
 async def _press(pilot: Pilot[None], *keys: str) -> None:
     await pilot.press(*keys)
-    await _settle(pilot)
+    await settle(pilot)
 
 
-async def _settle(pilot: Pilot[None]) -> None:
+async def settle(pilot: Pilot[None]) -> None:
     """Wait until nothing changes any more."""
     seen, still = "", 0
     while still < STILL_ROUNDS:
@@ -224,7 +227,9 @@ async def _ask(daemon: FakeDaemon, pilot: Pilot[None], question: str) -> None:
         await pilot.pause()
 
 
-async def _daemon() -> FakeDaemon:
+async def acting_daemon(now: float | None = None) -> FakeDaemon:
+    """Give a daemon with models, history, gauges, logs and exchanges, as of a certain time."""
+    now = now or time.time()
     daemon = FakeDaemon(is_demonstration=False)
     figures: dict[str, Any] = {"on_disk": True, "context": 32768, "presets": ("default", "low-vram")}
     daemon.catalog = [
@@ -241,15 +246,14 @@ async def _daemon() -> FakeDaemon:
     engines = (engine(QWEN, memory_bytes=19_200_000_000, pid=48123, port=8101),)
     queue = wire.Queue(waiting=1, by_variant={GEMMA: 1}, capacity=256)
     daemon.now_status = running.model_copy(update={"engines": engines, "queue": queue})
-    _fill_history(daemon)
-    _fill_gauges(daemon)
-    await _fill_logs(daemon)
-    await _fill_ledger(daemon)
+    _fill_history(daemon, now)
+    _fill_gauges(daemon, now)
+    await _fill_logs(daemon, now)
+    await _fill_ledger(daemon, now)
     return daemon
 
 
-def _fill_history(daemon: FakeDaemon) -> None:
-    now = time.time()
+def _fill_history(daemon: FakeDaemon, now: float) -> None:
     told = [
         ("Leases in the gateway", QWEN, 700, "Who ends a lease?",
          "Whoever holds it, by leaving the block; the lease of a client that is cut off ends too."),
@@ -269,8 +273,8 @@ def _fill_history(daemon: FakeDaemon) -> None:
         daemon.store(kept.model_copy(update={"last_variant": variant, "created_at": now - ago}))
 
 
-def _fill_gauges(daemon: FakeDaemon) -> None:
-    now, seconds = time.time(), 600
+def _fill_gauges(daemon: FakeDaemon, now: float) -> None:
+    seconds = 600
     work = [max(0.0, 72 + 24 * math.sin(second / 17) + 9 * math.sin(second / 3)) for second in range(seconds)]
     use = tuple(min(percent, 100.0) if second > 90 else 3.0 for second, percent in enumerate(work))
     held = tuple(int((19.2 if second > 70 else 0.6) * GB) for second in range(seconds))
@@ -309,8 +313,7 @@ def _fill_gauges(daemon: FakeDaemon) -> None:
     )  # fmt: skip
 
 
-async def _fill_logs(daemon: FakeDaemon) -> None:
-    now = time.time()
+async def _fill_logs(daemon: FakeDaemon, now: float) -> None:
     own = [("INFO", "gateway ready", {}), ("INFO", "switch to vllm/qwen3-8b", {"attempt": 3})]
     lines = [
         json.dumps({"time": now - 60, "level": level, "logger": "daemon", "message": message, **facts})
@@ -341,8 +344,7 @@ async def _fill_logs(daemon: FakeDaemon) -> None:
     await daemon.write("vllm-qwen3-8b", *steps)
 
 
-async def _fill_ledger(daemon: FakeDaemon) -> None:
-    now = time.time()
+async def _fill_ledger(daemon: FakeDaemon, now: float) -> None:
     for number in range(30):
         variant = (QWEN, GEMMA, "llamacpp/qwen3-8b")[number % 3]
         outcome = "failed" if number == 21 else "cancelled" if number == 14 else "done"

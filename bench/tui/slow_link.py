@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.tui.programs import Program
+
 WIDTH, HEIGHT = 120, 36
 SLICE_SECONDS = 0.004
 DEADLINE_SECONDS = 120.0
@@ -25,19 +27,20 @@ _SEQUENCE = re.compile(rb"\x1b\[[0-9;?<>=$:]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|
 class SlowLink:
     """Starts the program; what it writes comes through at `kilobytes` a second once `measure` begins."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], kilobytes: float) -> None:
+    def __init__(self, program: Program, kilobytes: float) -> None:
         self._kilobytes = kilobytes
+        self._connected = program.connected
         self._is_slow = False
         self._seen = bytearray()
         self._master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (HEIGHT, WIDTH))
         self._program = subprocess.Popen(
-            command,
+            program.command,
             stdin=slave,
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", **environment},
+            env={**os.environ, "TERM": "xterm-256color", **program.environment},
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -56,12 +59,12 @@ class SlowLink:
 
     def measure(self, tokens: int, log: Path) -> dict[str, float]:
         """Measure keys pressed while an answer comes, and when the end of it is seen."""
-        self._wait("guide @", 0)
-        time.sleep(1)
+        self._wait(self._connected, 0)
+        time.sleep(2)
         self._is_slow = True
         begun = len(self._seen)
         os.write(self._master, b"go\r")
-        self._wait("batch one", begun)
+        self._wait("batch", begun)
         seconds: list[float] = []
         while not log.exists():
             mark, pressed_at = len(self._seen), time.time()

@@ -12,10 +12,9 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 import orjson
@@ -38,8 +37,7 @@ KEY_NAME = re.compile(r"key|token|secret|passw|credential|auth|signature", re.IG
 KEY_VALUE = re.compile(rf"^(sk-|{KEY_START}|bearer\b)|^[A-Za-z0-9_+/=.~-]{{32,}}$", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class AccessRecord:
+class AccessRecord(NamedTuple):
     """One request with what became of it."""
 
     at: float

@@ -201,6 +201,8 @@ class Catalog:
         meant = self._names.get(name.lower(), ())
         if not meant:
             raise self._no_such(name)
+        if runtime is None and len(meant) == 1:
+            return meant[0]
         on_runtime = [variant for variant in meant if runtime in {None, variant.runtime}]
         if not on_runtime:
             there = ", ".join(variant.name for variant in meant)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from footplate_daemon.attachments import File, read
@@ -59,6 +60,8 @@ class _Live:
     """Characters of reasoning and answer that are in the database."""
     task: "asyncio.Task[None] | None" = None
     stop_asked: bool = False
+    pieces: int = 0
+    """In how many pieces the engine has sent the text."""
     is_ending: bool = False
     """Nothing more comes; how it ended is being stored."""
     changed: "set[asyncio.Event]" = field(default_factory=set)
@@ -193,20 +196,20 @@ class TurnKeeper:
             ):
                 yield _event_id(live.turn), live.turn
                 seen = _lengths(live.turn)
-            state = live.turn.state
+            told = _standing(live.turn)
             while not live.is_over:
                 woken.clear()
                 turn = live.turn
-                if _lengths(turn) != seen:
-                    yield _event_id(turn), _delta(turn, seen)
-                    seen = _lengths(turn)
-                elif turn.state != state:
-                    state = turn.state
+                if _standing(turn) != told:  # first, so that text never comes before who says it
+                    told, seen = _standing(turn), _lengths(turn)
                     yield _event_id(turn), turn
+                elif _lengths(turn) != seen:
+                    yield _event_id(turn), _delta(turn, seen, live.pieces)
+                    seen = _lengths(turn)
                 await woken.wait()
                 await asyncio.sleep(FOLLOW_SECONDS)
-            if _lengths(live.turn) != seen:
-                yield _event_id(live.turn), _delta(live.turn, seen)
+            if live.turn.variant == told[1] and _lengths(live.turn) != seen:
+                yield _event_id(live.turn), _delta(live.turn, seen, live.pieces)
             yield _event_id(live.turn), live.turn
         finally:
             live.changed.discard(woken)
@@ -266,19 +269,21 @@ class TurnKeeper:
             request_id=ask.request_id,
         )
         await self._sessions.label_turn(live.turn)
-        async with self._gateway.answer(ask) as answering:
-            live.update(preset=answering.lease.preset)
-            if answering.response.status >= 400:
-                _, body = await answering.failure()
-                raise EngineFailed(body["error"]["message"], hint=body["error"]["hint"])
-            live.update(state=TurnState.STREAMING)
-            assert self._tasks is not None  # noqa: S101 - we are one of its tasks
-            storing = self._tasks.create_task(self._store_as_it_comes(live))
-            try:
-                await _stream(live, answering)
-            finally:
-                storing.cancel()
-                await asyncio.wait({storing})
+        await self._gateway.answer(ask, partial(self._take_in, live))
+
+    async def _take_in(self, live: _Live, answering: Answering) -> None:
+        live.update(preset=answering.lease.preset)
+        if answering.response.status >= 400:
+            _, body = await answering.failure()
+            raise EngineFailed(body["error"]["message"], hint=body["error"]["hint"])
+        live.update(state=TurnState.STREAMING)
+        assert self._tasks is not None  # noqa: S101 - we are one of its tasks
+        storing = self._tasks.create_task(self._store_as_it_comes(live))
+        try:
+            await _stream(live, answering)
+        finally:
+            storing.cancel()
+            await asyncio.wait({storing})
 
     async def _messages(self, turn: Turn, variant: Variant) -> list[Message]:
         """Give the former turns that fit into the context, and the question."""
@@ -332,6 +337,7 @@ async def _stream(live: _Live, answering: Answering) -> None:
             delta = _delta_of(said)
             content += delta.content
             reasoning += delta.reasoning
+            live.pieces += bool(delta.content or delta.reasoning)
             if WARNING in said:
                 live.update(warning=str(said[WARNING]))
         if content or reasoning:
@@ -393,8 +399,13 @@ def _lengths(turn: Turn) -> tuple[int, int]:
     return len(turn.reasoning), len(turn.answer)
 
 
-def _delta(turn: Turn, seen: tuple[int, int]) -> TurnDelta:
-    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :])
+def _standing(turn: Turn) -> tuple[TurnState, str | None]:
+    """What a follower is told of whole, and not as more text: how the turn stands, and who answers it."""
+    return turn.state, turn.variant
+
+
+def _delta(turn: Turn, seen: tuple[int, int], pieces: int | None = None) -> TurnDelta:
+    return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :], pieces=pieces)
 
 
 def _event_id(turn: Turn) -> str:

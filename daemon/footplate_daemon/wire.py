@@ -446,6 +446,8 @@ class TurnDelta(Shape):
 
     content: str = ""
     reasoning: str = ""
+    pieces: int | None = None
+    """In how many pieces the engine has sent the turn's text so far: mostly a token each."""
 
 
 ExchangeOutcome = Literal["waiting", "running", "done", "failed", "cancelled", "cut"]

@@ -59,7 +59,7 @@ async def test_a_log_is_read_page_by_page_and_followed(started: Shell) -> None:
 
     assert names[:2] == ["daemon", "access"]
     assert last.name == "llamacpp-guide"
-    assert first.lines == (*earlier.lines, *last.lines)
+    assert first.lines[:4] == (*earlier.lines, *last.lines)  # more may have been written since
 
 
 async def test_who_stops_following_is_no_failure(started: Shell) -> None:

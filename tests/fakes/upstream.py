@@ -18,6 +18,8 @@ class FakeUpstream:
         self.port = 0
         self.asked: list[tuple[str, dict[str, Any]]] = []
         """Path and body of every POST, the oldest first."""
+        self.hangs_up = 0
+        """So many POSTs from now on get no byte of an answer."""
         self.status = 200
         self.answer: Any = message("Dobrze.")
         """What every POST gets: bytes as a stream, anything else as JSON."""
@@ -36,6 +38,9 @@ class FakeUpstream:
             if method == "POST":
                 self.asked.append((path, json.loads(await reader.readexactly(_length(head)))))
                 status, said = self.status, self.answer
+                if self.hangs_up:
+                    self.hangs_up -= 1
+                    return
             kind = "text/event-stream" if isinstance(said, bytes) else "application/json"
             body = said if isinstance(said, bytes) else json.dumps(said).encode()
             writer.write(

@@ -65,8 +65,9 @@ class Engine:
     def note_refused(self, *refused: object) -> None:
         self.refused.append(refused[:3])
 
-    @asynccontextmanager
-    async def answer(self, ask: Ask, waiting: Callable[[None], Any] | None = None) -> AsyncIterator[Any]:
+    async def answer(
+        self, ask: Ask, respond: Callable[[Any], Any], waiting: Callable[[None], Any] | None = None
+    ) -> None:
         self.asked.append(ask)
         variant = self.resolve(ask.model)
         if ask.permit is not None:
@@ -79,7 +80,7 @@ class Engine:
             if self.endless and not ask.streams:
                 self.came.set()
                 await asyncio.Event().wait()
-            yield _Answering(self, ask, variant)
+            await respond(_Answering(self, ask, variant))
         except asyncio.CancelledError:
             self.cancelled.set()
             raise

@@ -199,3 +199,22 @@ def test_a_parameter_under_both_names_keeps_the_runtimes_own() -> None:
 
     assert translated.body == {"repeat_penalty": 1.2}
     assert translated.ignored == ("repetition_penalty",)
+
+
+def test_a_tool_that_is_chosen_by_name_is_the_only_one_and_required() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("look", "ask")]
+
+    translated = EMBEDDED.translate(
+        {"tools": tools, "tool_choice": {"type": "function", "function": {"name": "ask"}}}
+    )
+
+    assert translated.body == {"tools": tools[1:], "tool_choice": "required"}
+    assert translated.ignored == ()
+
+
+@pytest.mark.parametrize("choice", [{}, {"function": "ask"}, {"function": {"name": "no"}}])
+def test_a_tool_that_is_not_there_cannot_be_chosen(choice: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        EMBEDDED.translate({"tools": [{"function": {"name": "ask"}}], "tool_choice": choice})
+
+    assert caught.value.param == "tool_choice"

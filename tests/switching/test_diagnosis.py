@@ -122,7 +122,7 @@ def test_a_full_gpu_is_answered_with_less_and_with_who_holds_it() -> None:
         "Use a context of 1024 tokens",
         "End process 4711 (blender of ben), which holds 6.0 GiB of the GPU's memory",
         "End process 99 (python train.py of anna), which holds 3.0 GiB of the GPU's memory",
-        "Use ollama/guide",
+        "Use ollama/guide instead",
         "Read its log",
     ]
     assert [remedy.id for remedy in diagnosis.remedies] == [1, 2, 3, 4, 5, 6]

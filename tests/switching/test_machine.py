@@ -8,6 +8,7 @@ from footplate_daemon.switching.machine import (
     Action,
     Adopted,
     AwaitMemory,
+    BatchWindowChanged,
     CancelWished,
     Cut,
     Died,
@@ -39,6 +40,7 @@ from footplate_daemon.switching.machine import (
     Wished,
     step,
 )
+from footplate_daemon.switching.seating import Seating
 from footplate_daemon.wire import Diagnosis
 
 BROKEN = Diagnosis(code="broken", cause="It is broken.")
@@ -285,7 +287,7 @@ def test_requests_do_not_evict_a_pinned_engine_but_a_wish_does() -> None:
 def test_a_batch_switches_only_when_nobody_has_chatted_for_a_while() -> None:
     state, _ = after(Requested(1, "a", 3), Released(1, 4), state=serving(rules=Rules(batch_quiet=60)))
     state, early = after(Requested(2, "b", 10, interactive=False), state=state)
-    _, late = after(Ticked(63), state=state)
+    _, late = after(Ticked(64), state=state)
 
     assert not of(Stop, early)
     assert of(Stop, late) == [Stop(A, 1)]
@@ -387,6 +389,68 @@ def test_a_variant_that_was_stopped_does_not_come_back_by_rollback() -> None:
     assert not of(AwaitMemory, actions)
 
 
+def test_a_batch_makes_way_at_once_for_a_request_that_needs_another_engine() -> None:
+    state, _ = after(Requested(1, "a", 3, interactive=False), Requested(2, "a", 3), state=serving())
+    state, waits = after(Requested(3, "b", 4), state=state)
+    state, actions = after(Released(2, 5), state=state)
+
+    assert not of(Cut, waits)
+    assert of(Cut, actions) == [Cut(1, "a")]
+    assert of(Stop, actions) == [Stop(A, 1)]
+
+
+def test_a_wish_drains_those_who_chat_and_cuts_batches() -> None:
+    state, _ = after(Requested(1, "a", 3, interactive=False), Requested(2, "a", 3), state=serving())
+    state, actions = after(Wished(B, 4), state=state)
+
+    assert of(Cut, actions) == [Cut(1, "a")]
+    assert state.residents[0].leases == {2}
+
+
+def test_a_switch_that_only_batches_wait_for_is_given_up_for_somebody_who_chats() -> None:
+    state, _ = after(Requested(1, "b", 100, interactive=False), Stopped(1, 101), state=serving())
+    state, _ = after(MemoryFreed(2, 102), state=state)
+    state, actions = after(Requested(2, "a", 103), state=state)
+    state, _ = after(Stopped(2, 104), MemoryFreed(3, 105), Loaded(3, 106), state=state)
+
+    assert outcomes(actions) == ["superseded"]
+    assert of(Stop, actions) == [Stop(B, 2, kill=True)]
+    assert state.active == "a"
+    assert [waiting.request for waiting in state.waiting] == [1]
+
+
+def test_in_its_window_a_batch_switches_without_waiting_for_quiet() -> None:
+    state, _ = after(
+        Requested(1, "a", 3), Released(1, 4), Requested(2, "b", 5, interactive=False), state=serving()
+    )
+    _, actions = after(BatchWindowChanged(is_open=True, at=6), state=state)
+
+    assert of(Stop, actions) == [Stop(A, 1)]
+
+
+def test_a_batch_never_switches_under_a_chat_however_long_it_lasts() -> None:
+    rules = Rules(batch_quiet=60, max_hold=10)
+    state, _ = after(
+        Requested(1, "a", 3), Requested(2, "b", 4, interactive=False), state=serving(rules=rules)
+    )
+    state, long_after = after(Ticked(1000), state=state)
+    state, ended = after(Released(1, 1001), state=state)
+    _, quiet = after(Ticked(1061), state=state)
+
+    assert not of(SwitchBegan, long_after)
+    assert not of(SwitchBegan, ended)
+    assert of(Stop, quiet) == [Stop(A, 1)]
+
+
+def test_without_quiet_time_a_batch_waits_for_its_window() -> None:
+    state, _ = after(Requested(2, "b", 5, interactive=False), state=serving(rules=Rules(batch_quiet=None)))
+    state, much_later = after(Ticked(1e6), state=state)
+    _, window = after(BatchWindowChanged(is_open=True, at=1e6 + 1), state=state)
+
+    assert not of(Stop, much_later)
+    assert of(Stop, window) == [Stop(A, 1)]
+
+
 class World:
     """Carries the machine's actions out in random order and checks what must always hold."""
 
@@ -401,6 +465,7 @@ class World:
             idle_unload=self.dice.choice([None, 20]),
             queue_limit=self.dice.choice([2, 50]),
             auto_switch=self.dice.random() < 0.9,
+            batch_quiet=self.dice.choice([None, 0, 60]),
             pinned=frozenset(self.dice.choice([[], ["a"]])),
         )
         self.state = State(rules=self.rules)
@@ -453,6 +518,8 @@ class World:
     def check(self) -> None:
         for resident in self.state.residents:
             assert not resident.leases or resident.phase is not Phase.STOPPING
+            assert resident.of_batches <= resident.leases
+            assert not resident.of_batches or resident.phase is Phase.READY
         serving_now = [r.target.variant for r in self.state.residents if r.phase is not Phase.STOPPING]
         assert len(serving_now) == len(set(serving_now))
         assert self.rules.room.fits(serving_now)
@@ -464,7 +531,7 @@ class World:
 
     def go_on(self) -> None:
         """Let one thing happen that may happen."""
-        self.now += self.dice.choice([0, 0.1, 1, 5])
+        self.pass_time()
         kind = self.dice.random()
         target = Target(self.dice.choice(sorted(self.known)), self.dice.choice([None, None, "big"]))
         if kind < 0.25:
@@ -481,6 +548,8 @@ class World:
             self.happen(CancelWished(self.state.switch.id, self.now))
         elif kind < 0.58 and self.running:
             self.kill(self.dice.choice(sorted(self.running)))
+        elif kind < 0.59:
+            self.happen(BatchWindowChanged(self.dice.random() < 0.5, self.now))
         elif kind < 0.6:
             self.happen(Ticked(self.now))
         elif kind < 0.62:
@@ -490,6 +559,9 @@ class World:
             self.happen(RulesChanged(self.rules, self.now, known=self.known))
         else:
             self.finish_something()
+
+    def pass_time(self) -> None:
+        self.now += self.dice.choice([0, 0.1, 1, 5])
 
     def release(self, request: int) -> None:
         self.open.discard(request)
@@ -523,7 +595,8 @@ class World:
                 pass
 
     def come_to_rest(self) -> None:
-        """Nothing new happens; what was begun ends."""
+        """Nothing new happens; what was begun ends, and the night comes in which batches may switch."""
+        self.happen(BatchWindowChanged(is_open=True, at=self.now))
         for _ in range(500):
             if not self.open and not self.pending and self.state.switch is None:
                 return
@@ -545,3 +618,49 @@ def test_a_walk_through_random_histories_keeps_every_promise(block: int) -> None
 
         assert not world.open, f"seed {seed}: a request never ended"
         assert not world.switches, f"seed {seed}: a switch never ended"
+
+
+class SeatedWorld(World):
+    """Lets everything happen a second time, to a state beside which requests are seated."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.seating = Seating(self.state)
+        self.seated = 0
+
+    def pass_time(self) -> None:
+        super().pass_time()
+        self.happen(Ticked(self.now))  # a request that is seated does not look at the clock
+
+    def happen(self, event: Event) -> None:
+        super().happen(event)
+        self.happen_again(event)
+        assert self.seating.settled() == self.state
+
+    def happen_again(self, event: Event) -> None:
+        match event:
+            case Requested(request=request, variant=variant, at=at, interactive=interactive):
+                attempt = self.seating.seat(request, variant, at, interactive=interactive)
+                if attempt is None:
+                    self.seating.step(event)
+                else:
+                    self.seated += 1
+                    assert self.leased[request] == attempt
+                    assert self.seating.lease_count(attempt) == list(self.leased.values()).count(attempt)
+            case Released(request=request, at=at):
+                if not self.seating.unseat(request, at):
+                    self.seating.step(event)
+            case _:
+                self.seating.step(event)
+
+
+def test_to_seat_requests_comes_to_the_same_as_a_step_for_each() -> None:
+    seated = 0
+    for seed in range(400):
+        world = SeatedWorld(seed)
+        for _ in range(120):
+            world.go_on()
+        world.come_to_rest()
+        seated += world.seated
+
+    assert seated > 500

@@ -11,6 +11,8 @@ from footplate_tui.widgets.header import Header
 from footplate_tui.widgets.reasoning import Reasoning
 from footplate_tui.widgets.transcript import ROWS_KEPT, Pill
 
+CLOSED_HEIGHT = 2
+"""A line, and a gap below it."""
 LONG = "\n\n".join(f"Paragraph {number} of a long answer." for number in range(1, 61))
 
 
@@ -371,6 +373,21 @@ async def test_reasoning_is_open_while_it_streams_and_closes_when_the_answer_beg
         await terminal.pilot.press("f2")
 
         await terminal.until(lambda: terminal.screen.query_one(Reasoning).is_open)
+
+
+async def test_closed_reasoning_leaves_no_room_behind(daemon: FakeDaemon, open_terminal: Open) -> None:
+    async with open_terminal(daemon) as terminal:
+        await terminal.until_shown("built-in guide")
+        await terminal.send("Think long")
+        await terminal.until(lambda: len(daemon.asked) == 1)
+        await daemon.say(reasoning="First I wonder, and then again. " * 20)
+        await terminal.until(
+            lambda: any(each.size.height > CLOSED_HEIGHT for each in terminal.screen.query(Reasoning))
+        )
+        await daemon.say("Then I answer.")
+        await terminal.until_shown("▸ thought for")
+
+        await terminal.until(lambda: terminal.screen.query_one(Reasoning).outer_size.height == CLOSED_HEIGHT)
 
 
 async def test_hostile_output_reaches_the_screen_as_harmless_text(

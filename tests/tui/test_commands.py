@@ -1,9 +1,23 @@
-"""Every command once, and Footplate's own colours."""
+"""Every command once, where each is found, and Footplate's own colours."""
 
+from typing import Any
+
+import pytest
+from tests.fakes.daemon import FakeDaemon
+from tests.tui.conftest import Open, Terminal, text_of
 from textual.color import Color
+from textual.command import Command as PaletteLine
+from textual.command import CommandList
+from textual.screen import Screen
 
-from footplate_tui.commands import COMMANDS
+from footplate_tui.commands import COMMANDS, Place
 from footplate_tui.palette import CUBE_AND_GREYS, FIRST, nearest, nearest_16
+from footplate_tui.screens.chat import ChatScreen
+from footplate_tui.screens.exchanges import ExchangesScreen
+from footplate_tui.screens.gauges import GaugesScreen
+from footplate_tui.screens.history import HistoryScreen
+from footplate_tui.screens.logs import LogsScreen
+from footplate_tui.screens.switcher import SwitcherScreen
 from footplate_tui.theme import DARK, LIGHT, THEMES
 from footplate_tui.widgets.status_line import BUSY_KEYS, IDLE_KEYS, compose_keys
 
@@ -49,3 +63,79 @@ def test_in_sixteen_colours_states_keep_their_hue_and_words_their_contrast() -> 
         grounds = {nearest_16(Color.parse(value or "").rgb) for value in (theme.background, theme.panel)}
         words = (theme.foreground, theme.variables["muted"])
         assert not grounds & {nearest_16(Color.parse(value or "").rgb) for value in words}
+
+
+async def test_the_palette_lists_every_command_of_the_screen_harmless_ones_first(
+    daemon: FakeDaemon, open_terminal: Open
+) -> None:
+    async with open_terminal(daemon, size=(120, 60)) as terminal:
+        await terminal.until_shown("built-in guide")
+        await terminal.pilot.press("ctrl+p")
+        await terminal.until(lambda: bool(found(terminal)))
+        in_chat = found(terminal)
+        await terminal.pilot.press("escape", "f5")
+        await terminal.until(lambda: isinstance(terminal.app.screen, LogsScreen))
+        await terminal.pilot.press("ctrl+p")
+        await terminal.until(lambda: bool(found(terminal)))
+        in_logs = found(terminal)
+
+    elsewhere = [command.title for command in COMMANDS if command.leads_elsewhere]
+    assert in_chat[: len(elsewhere)] == elsewhere == in_logs[: len(elsewhere)]
+    assert {command.title for command in COMMANDS if command.place is Place.CHAT} <= set(in_chat)
+    assert {command.title for command in COMMANDS if command.place is Place.LOGS} <= set(in_logs)
+    assert "Send" not in in_logs
+
+
+async def test_a_command_of_the_palette_is_carried_out_where_it_belongs(
+    daemon: FakeDaemon, open_terminal: Open
+) -> None:
+    async with open_terminal(daemon) as terminal:
+        await terminal.until_shown("built-in guide")
+        await terminal.pilot.press("f5")
+        await terminal.until(lambda: isinstance(terminal.app.screen, LogsScreen))
+        await terminal.pilot.press("ctrl+p", *"errors and w")
+        await terminal.until(lambda: found(terminal)[:1] == ["Errors and warnings"])
+        await terminal.pilot.press("enter")
+        await terminal.until(lambda: isinstance(terminal.app.screen, LogsScreen))
+        await terminal.until(lambda: "is an error or a warning" in empty(terminal))
+
+
+@pytest.mark.parametrize("key", ["f5", "f6", "f4", "ctrl+o"])
+async def test_from_every_page_one_goes_to_every_other(
+    daemon: FakeDaemon, open_terminal: Open, key: str
+) -> None:
+    pages: dict[str, type[Screen[Any]]] = {
+        "f5": LogsScreen,
+        "f6": ExchangesScreen,
+        "f4": GaugesScreen,
+        "ctrl+o": HistoryScreen,
+    }
+    async with open_terminal(daemon) as terminal:
+        await terminal.until_shown("built-in guide")
+        for other, page in pages.items():
+            await terminal.pilot.press(key)
+            await terminal.until(lambda: isinstance(terminal.app.screen, pages[key]))
+
+            await terminal.pilot.press(other)
+
+            await until_on(terminal, ChatScreen if other == key else page)
+            assert len(terminal.app.screen_stack) <= 3
+            if other != key:
+                await terminal.pilot.press(other)
+                await until_on(terminal, ChatScreen)
+        await terminal.pilot.press(key, "ctrl+r")
+        await terminal.until(lambda: isinstance(terminal.app.screen, SwitcherScreen))
+
+
+async def until_on(terminal: Terminal, page: type[Screen[Any]]) -> None:
+    await terminal.until(lambda: isinstance(terminal.app.screen, page))
+
+
+def found(terminal: Terminal) -> list[str]:
+    """The titles that the palette lists."""
+    lines = [option for listing in terminal.app.screen.query(CommandList) for option in listing.options]
+    return [line.hit.text or "" for line in lines if isinstance(line, PaletteLine)]
+
+
+def empty(terminal: Terminal) -> str:
+    return "\n".join(text_of(each) for each in terminal.app.screen.query("Static.empty"))

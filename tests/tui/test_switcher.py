@@ -18,7 +18,7 @@ TOO_BIG = wire.Diagnosis(
     evidence=("ValueError: \x1b[31mNo available memory\x1b[0m for the cache blocks.",),
     remedies=(
         wire.Remedy(id=1, title="Use the preset low-vram", variant=QWEN, preset="low-vram"),
-        wire.Remedy(id=2, title="Use ollama/qwen3-8b", variant="ollama/qwen3-8b"),
+        wire.Remedy(id=2, title="Use ollama/qwen3-8b instead", variant="ollama/qwen3-8b"),
         wire.Remedy(id=3, title="End process 4711", applies=False, command="kill 4711"),
     ),
 )

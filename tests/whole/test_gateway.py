@@ -124,26 +124,31 @@ async def test_a_chat_and_its_stream_say_the_same_and_count_the_same_tokens(sdk:
     assert last.usage.total_tokens == whole.usage.total_tokens
 
 
-async def test_a_tool_that_is_forced_is_called_whole_and_streamed(sdk: openai.AsyncOpenAI) -> None:
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "get_status"}}], ids=["any", "named"]
+)
+async def test_a_tool_that_is_forced_is_called_whole_and_streamed(
+    sdk: openai.AsyncOpenAI, choice: object
+) -> None:
     asked: Any = {
         "model": "guide",
         "messages": [{"role": "user", "content": STATUS}],
         "tools": TOOLS,
-        "tool_choice": "required",
+        "tool_choice": choice,
         "temperature": 0,
     }
     whole = await sdk.chat.completions.create(**asked)
     async with sdk.chat.completions.stream(**asked) as stream:
         streamed = await stream.get_final_completion()
 
-    for choice in (whole.choices[0], streamed.choices[0]):
-        (call,) = choice.message.tool_calls or []
+    for answer in (whole.choices[0], streamed.choices[0]):
+        (call,) = answer.message.tool_calls or []
         assert call.type == "function"
         assert (call.function.name, json.loads(call.function.arguments)) == (
             "get_status",
             {"runtime": "vllm"},
         )
-        assert choice.finish_reason == "tool_calls"
+        assert answer.finish_reason == "tool_calls"
 
 
 async def test_what_a_schema_forces_is_json_that_fits_it(sdk: openai.AsyncOpenAI) -> None:
@@ -637,6 +642,25 @@ async def test_a_stream_reaches_the_client_byte_for_byte(footplate: Whole, far: 
     response = await footplate.chat("Hi", model="far", stream=True)
 
     assert response.content == far.answer
+
+
+async def test_a_connection_that_ends_unheard_is_tried_once_more(footplate: Whole, far: FakeUpstream) -> None:
+    far.hangs_up = 1
+
+    response = await footplate.http.post("/v1/chat/completions", json=chat(model="far"))
+
+    assert response.status_code == 200, response.text
+    assert response.headers.get_list("x-footplate-model") == ["far"]
+    assert len(far.asked) == 2
+
+
+async def test_a_connection_that_ends_unheard_twice_is_told(footplate: Whole, far: FakeUpstream) -> None:
+    far.hangs_up = 3
+
+    response = await footplate.http.post("/v1/chat/completions", json=chat(model="far"))
+
+    assert (response.status_code, error_of(response)["code"]) == (502, "engine_failed")
+    assert len(far.asked) == 2
 
 
 async def test_a_parameter_that_the_runtime_does_not_know_is_named(door: Door) -> None:

@@ -112,8 +112,10 @@ async def test_a_client_that_leaves_cancels_the_generation(footplate: Whole) -> 
     idle = await footplate.until(lambda status: status.engines[0].leases == 0)
 
     assert busy.engines[0].pid == idle.engines[0].pid
-    log = footplate.paths.logs_dir / "engine-llamacpp-guide.log"
-    assert "cancel" in log.read_text()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for page in footplate.client.follow_log("llamacpp-guide"):
+            if any("cancel" in line for line in page.lines):
+                break
 
 
 async def test_status_supervisord_and_ps_agree(footplate: Whole) -> None:
@@ -195,6 +197,16 @@ async def test_a_turn_is_stored_and_can_be_followed_again(footplate: Whole) -> N
     assert first.ttft_seconds is not None
     assert again == first
     assert (await footplate.client.sessions())[0].title == SWITCH
+
+
+async def test_a_follower_knows_who_answers_before_the_first_text(footplate: Whole) -> None:
+    session = await footplate.client.create_session()
+    turn = await footplate.client.ask(session.id, TurnWish(prompt=SWITCH))
+
+    variant = None
+    async for _, event in footplate.client.follow_turn(session.id, turn.number):
+        variant = event.variant if isinstance(event, Turn) else variant
+        assert variant or not seen("", event)
 
 
 async def test_a_follower_that_comes_back_misses_nothing(footplate: Whole) -> None:

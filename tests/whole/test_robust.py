@@ -11,6 +11,7 @@ import pytest
 
 from footplate_daemon.errors import Conflict
 from footplate_daemon.wire import Turn, TurnState, TurnWish
+from tests.whole.clients import answered_by, ended
 from tests.whole.conftest import Whole, error_of
 from tests.whole.test_ground import MANY_TOKENS, SWITCH, SWITCH_ANSWER, copy_guide, drain
 
@@ -140,6 +141,27 @@ async def test_control_has_a_limit_for_bodies_too(footplate: Whole) -> None:
 
     assert (big.status_code, error_of(big)["code"]) == (413, "too_large")
     assert (long.status_code, error_of(long)["param"]) == (400, "title")
+
+
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
+async def test_a_request_whose_engine_dies_unheard_waits_for_the_next_one(
+    footplate: Whole, is_streamed: bool
+) -> None:
+    engine = await footplate.until_ready()
+    body = {"stream": is_streamed, "messages": [{"role": "user", "content": SWITCH}]}
+    headers = {"x-request-id": "unheard"}
+    os.kill(engine.pid or 0, signal.SIGSTOP)
+
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(footplate.http.post("/v1/chat/completions", json=body, headers=headers))
+        await answered_by(footplate, "unheard", "running")
+        os.kill(engine.pid or 0, signal.SIGKILL)
+
+    assert asking.result().status_code == 200
+    assert "error" not in asking.result().text
+    exchange = await ended(footplate, "unheard")
+    assert (exchange.outcome, exchange.error) == ("done", None)
+    assert (await footplate.until_ready()).pid != engine.pid
 
 
 async def test_a_dying_engine_tells_the_client_what_happened(footplate: Whole) -> None:

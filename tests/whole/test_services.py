@@ -29,6 +29,7 @@ from footplate_daemon.wire import Engine, EngineState, Status, SwitchWish
 from tests import engines
 from tests.conftest import leftovers
 from tests.whole.conftest import PATIENCE_SECONDS, Whole, error_of, follow_until
+from tests.whole.test_ground import MANY_TOKENS
 from tests.whole.test_switching import GUIDE, QUESTIONS, members, switch
 
 DATA = engines.REPOSITORY / "tests" / "data"
@@ -376,12 +377,16 @@ async def test_a_reload_adds_changes_and_removes_services_one_by_one(footplate: 
 
 async def test_the_active_variant_can_become_a_service(footplate: Whole) -> None:
     assert (await switch(footplate, "other")).outcome == "done"
-
     embedder = 'context = 1024\ncapabilities = ["embedding"]\nparameters = { pooling = "mean" }'
     config = SERVICES.replace(EMBED, "llamacpp/other") + MODELS.replace("context = 2048", embedder)
-    await reconfigure(footplate, config)
+
+    question = {"messages": [{"role": "user", "content": QUESTIONS[0]}], "stream": True, **MANY_TOKENS}
+    async with footplate.http.stream("POST", "/v1/chat/completions", json=question) as answering:
+        await anext(answering.aiter_bytes())
+        await reconfigure(footplate, config)  # while it answers still
     await until_serving(footplate, "llamacpp/other", RERANK)
 
+    assert services(await footplate.client.status())["llamacpp/other"].restarts == 0
     assert (await switch(footplate, GUIDE)).outcome == "done"
     assert await footplate.answer(QUESTIONS[0], model=GUIDE)
     assert await embed(footplate, "a")

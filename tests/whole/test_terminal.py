@@ -194,7 +194,11 @@ async def test_a_question_is_asked_again_and_edited(home: Paths) -> None:
         await terminal.press("F7")
         await terminal.until(lambda screen: "turn 1 of 1" in screen)
         await terminal.press("e")
-        await terminal.until(lambda screen: "instead of turn 2" in screen and "turn 1 of 1" not in screen)
+        await terminal.until(
+            lambda screen: (
+                "instead of turn 2" in screen and f"│ {SWITCH}" in screen and "turn 1 of 1" not in screen
+            )
+        )
         await terminal.press("C-u")
         await terminal.type(PRESET)
         await terminal.press("Enter")

@@ -6,7 +6,6 @@ handles its message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -140,6 +139,10 @@ class ImportWanted(Message):
 
 class GaugesWanted(Message):
     """Show the GPUs, the CPU and the RAM; again: go back."""
+
+
+class AsideWanted(Message):
+    """Show or hide the panel beside the chat."""
 
 
 class LogsWanted(Message):
@@ -325,31 +328,32 @@ class Command:
     explanation: str
     message: type[Message]
     place: Place
-    in_palette: bool = True
     priority: bool = False
     """Whether its keys come before those of the focused widget."""
+    leads_elsewhere: bool = False
+    """Whether it shows another screen: it is heard on every page."""
 
 
 COMMANDS: tuple[Command, ...] = (
     Command(
         "prompt.send", "enter", "⏎", "send", "Send",
         "Ask what stands in the prompt.",
-        SendWanted, Place.PROMPT, in_palette=False, priority=True,
+        SendWanted, Place.PROMPT, priority=True,
     ),
     Command(
         "prompt.newline", "ctrl+j,alt+enter,shift+enter", "^j", "newline", "New line",
         "Begin a new line in the prompt (also Alt+Enter).",
-        NewlineWanted, Place.PROMPT, in_palette=False, priority=True,
+        NewlineWanted, Place.PROMPT, priority=True,
     ),
     Command(
         "prompt.earlier", "up", "↑", "earlier", "Earlier prompt",
         "In an empty prompt: bring back the last one.",
-        EarlierPromptWanted, Place.PROMPT, in_palette=False,
+        EarlierPromptWanted, Place.PROMPT,
     ),
     Command(
         "prompt.later", "down", "↓", "later", "Later prompt",
         "Go on to a later prompt.",
-        LaterPromptWanted, Place.PROMPT, in_palette=False,
+        LaterPromptWanted, Place.PROMPT,
     ),
     Command(
         "chat.stop", "escape", "esc", "stop", "Stop",
@@ -359,7 +363,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "model.switch", "ctrl+r", "^r", "models", "Models",
         "Choose what answers: models, plans, a running switch, and why one failed.",
-        SwitcherWanted, Place.CHAT, priority=True,
+        SwitcherWanted, Place.CHAT, priority=True, leads_elsewhere=True,
     ),
     Command(
         "chat.copy", "ctrl+y", "^y", "copy", "Copy the last answer",
@@ -414,342 +418,347 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "switcher.choose", "enter", "⏎", "switch", "Switch",
         "Make the highlighted variant active.",
-        ChoiceWanted, Place.SWITCHER, in_palette=False,
+        ChoiceWanted, Place.SWITCHER,
     ),
     Command(
         "switcher.plan", "p", "p", "plan", "Plan",
         "Say what the switch would stop, need and run; nothing is done.",
-        PlanWanted, Place.SWITCHER, in_palette=False,
+        PlanWanted, Place.SWITCHER,
     ),
     Command(
         "switcher.stop", "s", "s", "stop", "Stop the engine",
         "Stop the highlighted engine and free its memory; press it twice.",
-        StopEngineWanted, Place.SWITCHER, in_palette=False,
+        StopEngineWanted, Place.SWITCHER,
     ),
     Command(
         "switcher.why", "w", "w", "why", "Why",
         "Say why the highlighted variant failed, and what helps.",
-        WhyWanted, Place.SWITCHER, in_palette=False,
+        WhyWanted, Place.SWITCHER,
     ),
     Command(
         "switcher.filter", "slash", "/", "filter", "Filter",
         "Filter by name (any letter that is no key here begins it, too).",
-        FilterWanted, Place.SWITCHER, in_palette=False,
+        FilterWanted, Place.SWITCHER,
     ),
     Command(
         "switcher.cancel", "c", "c", "cancel", "Cancel the switch",
         "Cancel the switch that goes on; what was active comes back.",
-        CancelSwitchWanted, Place.SWITCHER, in_palette=False,
+        CancelSwitchWanted, Place.SWITCHER,
     ),
     Command(
         "switcher.back", "escape", "esc", "back", "Back",
         "Clear the filter, else cancel the switch that goes on, else close.",
-        BackWanted, Place.SWITCHER, in_palette=False,
+        BackWanted, Place.SWITCHER,
     ),
     Command(
         "switcher.close", "ctrl+r", "^r", "close", "Close",
         "Close; a switch goes on, and the status line shows it.",
-        CloseWanted, Place.SWITCHER, in_palette=False,
+        CloseWanted, Place.SWITCHER,
     ),
     Command(
         "failure.take", "enter", "1…9", "try", "Try a way out",
         "Try a way out by its number (or Enter); where it is for you to do, copy its command.",
-        RemedyWanted, Place.FAILURE, in_palette=False,
+        RemedyWanted, Place.FAILURE,
     ),
     Command(
         "failure.copy", "y", "y", "copy", "Copy the command",
         "Copy the command of the highlighted way out.",
-        CopyCommandWanted, Place.FAILURE, in_palette=False,
+        CopyCommandWanted, Place.FAILURE,
     ),
     Command(
         "failure.close", "escape,q", "esc", "close", "Close",
         "Close; `w` on the model shows it again.",
-        BackWanted, Place.FAILURE, in_palette=False,
+        BackWanted, Place.FAILURE,
     ),
     Command(
         "session.history", "ctrl+o,f3", "^o", "history", "History",
         "Find, open, rename, fork, delete and export earlier sessions (also F3).",
-        HistoryWanted, Place.CHAT, priority=True,
+        HistoryWanted, Place.CHAT, priority=True, leads_elsewhere=True,
     ),
     Command(
         "history.open", "enter", "⏎", "open", "Open",
         "Go on with the highlighted session; what was found opens at its turn.",
-        OpenSessionWanted, Place.HISTORY, in_palette=False,
+        OpenSessionWanted, Place.HISTORY,
     ),
     Command(
         "history.search", "slash", "/", "search", "Search",
         "Search titles, questions, answers and reasoning (any letter that is no key here begins it, too).",
-        SearchWanted, Place.HISTORY, in_palette=False,
+        SearchWanted, Place.HISTORY,
     ),
     Command(
         "history.rename", "r", "r", "rename", "Rename",
         "Give the session another title, in its place.",
-        RenameWanted, Place.HISTORY, in_palette=False,
+        RenameWanted, Place.HISTORY,
     ),
     Command(
         "history.fork", "f", "f", "fork", "Fork",
         "Go on another way in a new session: from the last turn, or from the one that was found.",
-        ForkWanted, Place.HISTORY, in_palette=False,
+        ForkWanted, Place.HISTORY,
     ),
     Command(
         "history.delete", "d", "d", "delete", "Delete",
         "Delete the session; for ten minutes `u` brings it back.",
-        DeleteWanted, Place.HISTORY, in_palette=False,
+        DeleteWanted, Place.HISTORY,
     ),
     Command(
         "history.undo", "u", "u", "bring back", "Bring back",
         "Bring back the session that was deleted last.",
-        UndoWanted, Place.HISTORY, in_palette=False,
+        UndoWanted, Place.HISTORY,
     ),
     Command(
         "history.export", "e", "e", "export", "Export",
         "Write the session to a file on this machine: `.md` to read, `.json` to import.",
-        ExportWanted, Place.HISTORY, in_palette=False,
+        ExportWanted, Place.HISTORY,
     ),
     Command(
         "history.import", "i", "i", "import", "Import",
         "Take in a session from a file that was exported as `.json`.",
-        ImportWanted, Place.HISTORY, in_palette=False,
+        ImportWanted, Place.HISTORY,
     ),
     Command(
         "history.back", "escape", "esc", "back", "Back",
         "Leave the question or the search, else go back to the chat.",
-        BackWanted, Place.HISTORY, in_palette=False,
+        BackWanted, Place.HISTORY,
     ),
     Command(
         "history.close", "ctrl+o,f3", "^o", "close", "Close",
         "Go back to the chat.",
-        CloseWanted, Place.HISTORY, in_palette=False,
+        CloseWanted, Place.HISTORY,
     ),
     Command(
         "view.gauges", "f4", "F4", "gauges", "Gauges",
         "Show the GPUs: use, memory and whose it is, heat, power; with CPU and RAM.",
-        GaugesWanted, Place.CHAT, priority=True,
+        GaugesWanted, Place.CHAT, priority=True, leads_elsewhere=True,
+    ),
+    Command(
+        "view.aside", "f10", "F10", "panel", "Panel beside the chat",
+        "Show or hide what runs, the gauges and speeds beside a wide chat; remembered.",
+        AsideWanted, Place.CHAT, priority=True,
     ),
     Command(
         "gauges.close", "escape,q,f4", "esc", "close", "Close",
         "Close the gauges (also F4).",
-        BackWanted, Place.GAUGES, in_palette=False,
+        BackWanted, Place.GAUGES,
     ),
     Command(
         "view.logs", "f5", "F5", "logs", "Logs",
         "Show the logs of the daemon, of requests and of every engine (again: go back).",
-        LogsWanted, Place.PROGRAM, priority=True,
+        LogsWanted, Place.PROGRAM, priority=True, leads_elsewhere=True,
     ),
     Command(
         "logs.next", "tab", "⇥", "next log", "Next log",
         "Show the next log (or press its number; Shift+Tab: the one before).",
-        NextLogWanted, Place.LOGS, in_palette=False,
+        NextLogWanted, Place.LOGS,
     ),
     Command(
         "logs.previous", "shift+tab", "⇧⇥", "log before", "Log before",
         "Show the log before.",
-        PreviousLogWanted, Place.LOGS, in_palette=False,
+        PreviousLogWanted, Place.LOGS,
     ),
     Command(
         "logs.filter", "slash", "/", "filter", "Filter",
         "Show only the lines that contain some words.",
-        FilterWanted, Place.LOGS, in_palette=False,
+        FilterWanted, Place.LOGS,
     ),
     Command(
         "logs.worst", "e", "e", "errors", "Errors and warnings",
         "Show errors and warnings only, or all again.",
-        WorstLinesWanted, Place.LOGS, in_palette=False,
+        WorstLinesWanted, Place.LOGS,
     ),
     Command(
         "logs.search", "s", "s", "search", "Search",
         "Go to a text; lines far back are searched, too.",
-        SearchWanted, Place.LOGS, in_palette=False,
+        SearchWanted, Place.LOGS,
     ),
     Command(
         "logs.found", "n", "n", "below", "Next below",
         "Go to the next place with the text below; without a text, to the next error or warning.",
-        FoundWanted, Place.LOGS, in_palette=False,
+        FoundWanted, Place.LOGS,
     ),
     Command(
         "logs.found_above", "N", "N", "above", "Next above",
         "Go to the next place above.",
-        FoundAboveWanted, Place.LOGS, in_palette=False,
+        FoundAboveWanted, Place.LOGS,
     ),
     Command(
         "logs.cause", "c", "c", "cause", "Cause of the last failure",
         "Go to the lines that say why the last switch failed, in the log of its engine.",
-        CauseWanted, Place.LOGS, in_palette=False,
+        CauseWanted, Place.LOGS,
     ),
     Command(
         "logs.follow", "f", "f", "follow", "Follow",
         "Go to the end and stay there (or End).",
-        FollowWanted, Place.LOGS, in_palette=False,
+        FollowWanted, Place.LOGS,
     ),
     Command(
         "logs.wrap", "w", "w", "wrap", "Wrap",
         "Wrap long lines; unwrapped, ← and → show what is beyond the edge.",
-        WrapWanted, Place.LOGS, in_palette=False,
+        WrapWanted, Place.LOGS,
     ),
     Command(
         "logs.mark", "space", "␣", "select", "Select lines",
         "Select lines from here to where the cursor goes.",
-        MarkWanted, Place.LOGS, in_palette=False,
+        MarkWanted, Place.LOGS,
     ),
     Command(
         "logs.copy", "y", "y", "copy", "Copy lines",
         "Copy the line, or the selected ones.",
-        CopyWanted, Place.LOGS, in_palette=False,
+        CopyWanted, Place.LOGS,
     ),
     Command(
         "logs.back", "escape,q", "esc", "back", "Back",
         "Leave what is typed, the selection, the filter, the search; else go back.",
-        BackWanted, Place.LOGS, in_palette=False,
+        BackWanted, Place.LOGS,
     ),
     Command(
         "view.exchanges", "f6", "F6", "exchanges", "Exchanges and queue",
         "Show what runs, what waits and why, and the last requests (again: go back).",
-        ExchangesWanted, Place.PROGRAM, priority=True,
+        ExchangesWanted, Place.PROGRAM, priority=True, leads_elsewhere=True,
     ),
     Command(
         "exchanges.show", "enter", "⏎", "show", "Show it whole",
         "Show where its time went, what was asked and what was answered.",
-        ShowExchangeWanted, Place.EXCHANGES, in_palette=False,
+        ShowExchangeWanted, Place.EXCHANGES,
     ),
     Command(
         "exchanges.cancel", "c", "c", "cancel", "Cancel",
         "End the exchange while it waits or runs; press it twice.",
-        CancelExchangeWanted, Place.EXCHANGES, in_palette=False,
+        CancelExchangeWanted, Place.EXCHANGES,
     ),
     Command(
         "exchanges.replay", "r", "r", "ask again", "Ask again",
         "Ask the same of another variant, and see both answers.",
-        ReplayWanted, Place.EXCHANGES, in_palette=False,
+        ReplayWanted, Place.EXCHANGES,
     ),
     Command(
         "exchanges.outcome", "o", "o", "outcome", "By outcome",
         "List only those under way, done, failed, cancelled, cut; then all again.",
-        OutcomeWanted, Place.EXCHANGES, in_palette=False,
+        OutcomeWanted, Place.EXCHANGES,
     ),
     Command(
         "exchanges.runtime", "u", "u", "runtime", "By runtime",
         "List only those of one runtime, then of the next; then all again.",
-        RuntimeWanted, Place.EXCHANGES, in_palette=False,
+        RuntimeWanted, Place.EXCHANGES,
     ),
     Command(
         "exchanges.filter", "slash", "/", "filter", "Filter",
         "List only those that say these words: model, client, path, error.",
-        FilterWanted, Place.EXCHANGES, in_palette=False,
+        FilterWanted, Place.EXCHANGES,
     ),
     Command(
         "exchanges.back", "escape,q", "esc", "back", "Back",
         "Take back a question or the filters, else go back.",
-        BackWanted, Place.EXCHANGES, in_palette=False,
+        BackWanted, Place.EXCHANGES,
     ),
     Command(
         "exchange.replay", "r", "r", "ask again", "Ask again",
         "Ask the same of another variant; both answers stand side by side.",
-        ReplayWanted, Place.EXCHANGE, in_palette=False,
+        ReplayWanted, Place.EXCHANGE,
     ),
     Command(
         "exchange.copy", "y", "y", "copy the answer", "Copy the answer",
         "Copy what was answered.",
-        CopyWanted, Place.EXCHANGE, in_palette=False,
+        CopyWanted, Place.EXCHANGE,
     ),
     Command(
         "exchange.back", "escape,q", "esc", "back", "Back",
         "Go back to the list; a replay that is not answered yet is cancelled.",
-        BackWanted, Place.EXCHANGE, in_palette=False,
+        BackWanted, Place.EXCHANGE,
     ),
     Command(
         "turn.take", "enter", "⏎", "do it", "Do it",
         "Do what is highlighted.",
-        TakeWanted, Place.TURN, in_palette=False,
+        TakeWanted, Place.TURN,
     ),
     Command(
         "turn.retry", "r", "r", "retry", "Retry",
         "Ask again; the new answer stands beside the old one and is gone on from.",
-        RetryWanted, Place.TURN, in_palette=False,
+        RetryWanted, Place.TURN,
     ),
     Command(
         "turn.elsewhere", "o", "o", "retry on…", "Retry on another model or runtime…",
         "Ask another model or runtime, and see both answers beside each other.",
-        RetryElsewhereWanted, Place.TURN, in_palette=False,
+        RetryElsewhereWanted, Place.TURN,
     ),
     Command(
         "turn.edit", "e", "e", "edit", "Edit and ask again",
         "Bring the question back into the prompt; what is sent stands in its place.",
-        EditWanted, Place.TURN, in_palette=False,
+        EditWanted, Place.TURN,
     ),
     Command(
         "turn.continue", "c", "c", "continue", "Continue the answer",
         "Let an answer that was stopped or cut off go on.",
-        ContinueWanted, Place.TURN, in_palette=False,
+        ContinueWanted, Place.TURN,
     ),
     Command(
         "turn.prefer", "p", "p", "prefer", "Go on from the other answer",
         "Of several answers, choose which one the session goes on from.",
-        PreferWanted, Place.TURN, in_palette=False,
+        PreferWanted, Place.TURN,
     ),
     Command(
         "turn.copy", "y", "y", "copy", "Copy the answer",
         "Copy the answer, whole.",
-        CopyAnswerWanted, Place.TURN, in_palette=False,
+        CopyAnswerWanted, Place.TURN,
     ),
     Command(
         "turn.code", "k", "1…9", "code", "Copy a block of code",
         "Copy a block of code by its number (k: the last one).",
-        CopyCodeWanted, Place.TURN, in_palette=False,
+        CopyCodeWanted, Place.TURN,
     ),
     Command(
         "turn.editor", "v", "v", "open", "Open the answer in the editor",
         "Open the answer in $EDITOR.",
-        OpenAnswerWanted, Place.TURN, in_palette=False,
+        OpenAnswerWanted, Place.TURN,
     ),
     Command(
         "turn.fork", "f", "f", "fork", "Fork from here",
         "Make a new session of the turns up to this one, and open it.",
-        ForkHereWanted, Place.TURN, in_palette=False,
+        ForkHereWanted, Place.TURN,
     ),
     Command(
         "turn.details", "i", "i", "details", "Details",
         "Show the request id, preset, profile, parameters and time under the answer.",
-        DetailsWanted, Place.TURN, in_palette=False,
+        DetailsWanted, Place.TURN,
     ),
     Command(
         "turn.earlier", "left", "←", "before", "Turn before",
         "Choose the turn before.",
-        EarlierTurnWanted, Place.TURN, in_palette=False,
+        EarlierTurnWanted, Place.TURN,
     ),
     Command(
         "turn.later", "right", "→", "after", "Turn after",
         "Choose the turn after.",
-        LaterTurnWanted, Place.TURN, in_palette=False,
+        LaterTurnWanted, Place.TURN,
     ),
     Command(
         "turn.close", "escape,q,f7", "esc", "close", "Close",
         "Close; nothing is done.",
-        BackWanted, Place.TURN, in_palette=False,
+        BackWanted, Place.TURN,
     ),
     Command(
         "session.keep", "f8", "F8", "keep", "Keep",
         "Keep what is set (Enter in a field, too).",
-        SessionSettingsWanted, Place.SESSION, in_palette=False,
+        SessionSettingsWanted, Place.SESSION,
     ),
     Command(
         "session.leave", "escape", "esc", "leave", "Leave",
         "Leave; nothing is changed.",
-        BackWanted, Place.SESSION, in_palette=False,
+        BackWanted, Place.SESSION,
     ),
     Command(
         "attach.take", "enter", "⏎", "attach", "Attach",
         "Attach the file; a folder is opened.",
-        TakeWanted, Place.ATTACH, in_palette=False,
+        TakeWanted, Place.ATTACH,
     ),
     Command(
         "attach.complete", "tab", "⇥", "complete", "Complete",
         "Complete the path; ↑ and ↓ choose among what fits.",
-        AttachWanted, Place.ATTACH, in_palette=False, priority=True,
+        AttachWanted, Place.ATTACH, priority=True,
     ),
     Command(
         "attach.leave", "escape", "esc", "leave", "Leave",
         "Leave; nothing is attached.",
-        BackWanted, Place.ATTACH, in_palette=False,
+        BackWanted, Place.ATTACH,
     ),
     Command(
         "view.theme", "ctrl+t", "^t", "light/dark", "Light or dark",
@@ -764,7 +773,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "program.palette", "ctrl+p", "^p", "commands", "Commands",
         "Find a command by its name.",
-        PaletteWanted, Place.PROGRAM, in_palette=False, priority=True,
+        PaletteWanted, Place.PROGRAM, priority=True,
     ),
     Command(
         "program.help", "f1", "F1", "help", "Help",
@@ -781,8 +790,23 @@ COMMANDS: tuple[Command, ...] = (
 BY_ID = {command.id: command for command in COMMANDS}
 
 
+PAGES = frozenset({Place.HISTORY, Place.GAUGES, Place.LOGS, Place.EXCHANGES, Place.EXCHANGE})
+"""Full screens beside the chat: from each of them one goes to any other."""
+
+
 def bindings(place: Place) -> list[BindingType]:
     """Give the bindings of a place; each calls `action_command` with the command's id."""
+    own = [command for command in COMMANDS if command.place is place]
+    taken = {key for command in own for key in command.keys.split(",")}
+    # What belongs to the program is heard everywhere anyway; a page's own key closes it.
+    others = [
+        command
+        for command in COMMANDS
+        if place in PAGES
+        and command.leads_elsewhere
+        and command.place is not Place.PROGRAM
+        and not taken & set(command.keys.split(","))
+    ]
     return [
         Binding(
             command.keys,
@@ -793,11 +817,10 @@ def bindings(place: Place) -> list[BindingType]:
             id=command.id,
             tooltip=command.explanation,
         )
-        for command in COMMANDS
-        if command.place is place
+        for command in (*own, *others)
     ]
 
 
-def in_palette() -> Iterable[Command]:
-    """Give what the palette lists, harmless things first."""
-    return (command for command in COMMANDS if command.in_palette)
+def elsewhere(but: str = "") -> tuple[str, ...]:
+    """Give the ids of what leads to another screen than the one that this command shows."""
+    return tuple(command.id for command in COMMANDS if command.leads_elsewhere and command.id != but)

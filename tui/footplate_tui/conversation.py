@@ -91,6 +91,8 @@ class Grew:
 
     content: str
     reasoning: str
+    pieces: int | None = None
+    """In how many pieces the engine has sent all of it so far: mostly a token each."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ async def follow_answer(
                     yield Mended()
                 last_event_id = event_id or last_event_id
                 if isinstance(event, wire.TurnDelta):
-                    yield Grew(event.content, event.reasoning)
+                    yield Grew(event.content, event.reasoning, event.pieces)
                     continue
                 yield Changed(event)
                 if event.state in FINISHED:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import BindingType
 from textual.filter import LineFilter
 from textual.message import Message
@@ -26,14 +25,21 @@ from footplate_tui.screens.chat import ChatScreen
 from footplate_tui.terminal import ClipboardRoute, Colours, clipboard_route, give_mouse, load_tmux_buffer
 
 if TYPE_CHECKING:
+    from textual.command import Provider
+
     from footplate_daemon.errors import FootplateError
     from footplate_daemon.wire import GpuSnapshot
     from footplate_tui.conversation import Daemon
-    from footplate_tui.screens.page import Page
 
 TOAST_SECONDS = 3.0
 MISTAKE_SECONDS = 20.0
 """What is wrong with the keys must be read, and be written down."""
+
+
+def _command_search() -> type[Provider]:
+    from footplate_tui.command_search import CommandSearch  # noqa: PLC0415 -- not before the first picture
+
+    return CommandSearch
 
 
 @dataclass
@@ -53,6 +59,7 @@ class FootplateApp(App[None]):
         "footplate_app.tcss",
         "widgets/header.tcss",
         "widgets/status_line.tcss",
+        "widgets/aside.tcss",
         "widgets/prompt.tcss",
         "widgets/transcript.tcss",
         "widgets/question.tcss",
@@ -79,6 +86,7 @@ class FootplateApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = commands.bindings(commands.Place.PROGRAM)
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+backslash"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_command_search}
     PAUSE_GC_ON_SCROLL = True
 
     gauges: var[GpuSnapshot | None] = var(None)
@@ -172,21 +180,6 @@ class FootplateApp(App[None]):
             self._palette_filter = [Nearest16() if self._colours is Colours.SIXTEEN else Nearest256()]
         return [*super().get_line_filters(), *self._palette_filter]
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette lists our commands, each with its key, and Textual's choice of themes."""
-        for born in commands.in_palette():
-            command = self.keymap.command(born.id)
-            yield SystemCommand(
-                f"{command.title}  ({command.shown})",
-                command.explanation,
-                partial(self._carry_out, screen, command),
-            )
-        yield SystemCommand("Theme…", "Choose among all themes.", self.action_change_theme)
-
-    def _carry_out(self, screen: Screen[object], command: commands.Command) -> None:
-        target = screen if command.place is commands.Place.CHAT else self
-        target.post_message(command.message())
-
     def action_command(self, identity: str) -> None:
         self.post_message(commands.BY_ID[identity].message())
 
@@ -211,25 +204,41 @@ class FootplateApp(App[None]):
 
         self.push_screen(HelpScreen())
 
-    def on_logs_wanted(self) -> None:
+    async def on_logs_wanted(self) -> None:
         from footplate_tui.screens.logs import LogsScreen  # noqa: PLC0415 -- not before the first picture
 
-        self._turn_to(LogsScreen)
+        await self._turn_to(LogsScreen)
 
-    def on_exchanges_wanted(self) -> None:
+    async def on_exchanges_wanted(self) -> None:
         from footplate_tui.screens.exchanges import ExchangesScreen  # noqa: PLC0415 -- the same
 
-        self._turn_to(ExchangesScreen)
+        await self._turn_to(ExchangesScreen)
 
-    def _turn_to(self, kind: type[Page]) -> None:
+    async def on_switcher_wanted(self) -> None:
+        await self._ask_chat(commands.SwitcherWanted())
+
+    async def on_history_wanted(self) -> None:
+        await self._ask_chat(commands.HistoryWanted())
+
+    async def on_gauges_wanted(self) -> None:
+        await self._ask_chat(commands.GaugesWanted())
+
+    async def _turn_to(self, kind: type[Screen[None]]) -> None:
         """Show a page in place of the one that is shown; one that is shown already is closed."""
-        from footplate_tui.screens.page import Page  # noqa: PLC0415 -- not before the first picture
-
         is_shown = any(isinstance(screen, kind) for screen in self.screen_stack)
-        while isinstance(self.screen, Page):
-            self.pop_screen()
+        await self._leave_pages()
         if not is_shown:
             self.push_screen(kind())
+
+    async def _ask_chat(self, wish: Message) -> None:
+        """Go back to the chat for what it shows: its session and its status belong to that."""
+        await self._leave_pages()
+        if isinstance(self.screen, ChatScreen):
+            self.screen.post_message(wish)
+
+    async def _leave_pages(self) -> None:
+        while not (self.screen.is_modal or isinstance(self.screen, ChatScreen)):
+            await self.screen.dismiss(None)
 
     def on_quit_wanted(self) -> None:
         self.exit()

@@ -111,6 +111,15 @@ class Remembered:
         return self._write("mouse", "on" if on else "off")
 
     @property
+    def aside(self) -> bool:
+        """Whether the panel beside a wide chat is shown."""
+        return self._read("aside").strip() != "off"
+
+    def keep_aside(self, *, on: bool) -> bool:
+        """Keep whether the panel is shown; False when it cannot be kept."""
+        return self._write("aside", "on" if on else "off")
+
+    @property
     def keys_file(self) -> Path:
         """Where a person writes the keys that he wants."""
         return self._folder / "keys.toml"

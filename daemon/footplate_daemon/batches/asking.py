@@ -1,8 +1,7 @@
 """Asks one line of a batch, and says what became of it: an answer, an error, or trouble that passes."""
 
 import time
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,8 +25,8 @@ FULL = frozenset({429, 503})
 class Gateway(Protocol):
     """What batches need of the gateway."""
 
-    def answer(self, ask: Ask) -> AbstractAsyncContextManager[Answering]:
-        """Hold the engine's response for the block."""
+    async def answer(self, ask: Ask, respond: Callable[[Answering], Awaitable[None]]) -> None:
+        """Have `respond` take what the engine answers."""
 
     def resolve_for(self, ask: Ask) -> Variant:
         """Give the variant for a request; raise `NotFound`, or `Invalid` when it is none for that."""
@@ -92,18 +91,23 @@ async def ask_line(
         failure = lines.failure_of({"status_code": status, "body": body}, None)
         return Done(LineState.FAILED, text, time.monotonic() - asked_at, failure=failure)
 
+    outcome: Outcome = Again(None)
+
+    async def take(answering: Answering) -> None:
+        nonlocal outcome
+        status = answering.response.status
+        if status >= 400:
+            status, body = await answering.failure()
+            done = failed(status, body)
+            outcome = Again(None, status in FULL, last=done) if status in TRANSIENT else done
+            return
+        answer = await answering.whole(ANSWER_LIMIT)
+        answering.lease.progressed()
+        text = lines.answered(batch_id, line.number, line.custom_id, status, ask.request_id, answer)
+        outcome = Done(LineState.COMPLETED, text, time.monotonic() - asked_at, _tokens(answering))
+
     try:
-        async with gateway.answer(ask) as answering:
-            status = answering.response.status
-            if status >= 400:
-                status, body = await answering.failure()
-                done = failed(status, body)
-                is_full = status in FULL
-                return Again(None, is_full, last=done) if status in TRANSIENT else done
-            answer = await answering.whole(ANSWER_LIMIT)
-            answering.lease.progressed()
-            text = lines.answered(batch_id, line.number, line.custom_id, status, ask.request_id, answer)
-            return Done(LineState.COMPLETED, text, time.monotonic() - asked_at, _tokens(answering))
+        await gateway.answer(ask, take)
     except Interrupted as error:
         return Again(error, is_interrupted=True)
     except Broken as error:
@@ -116,6 +120,7 @@ async def ask_line(
         return Again(error, is_death=is_death, last=last)
     except FootplateError as error:
         return failed(error.http_status, lines.error_body(error))
+    return outcome
 
 
 def _tokens(answering: Answering) -> Tokens:

@@ -114,6 +114,8 @@ class Batches:
         )
         self.lanes = Lanes(tools, surroundings, changed=self.topic.changed, pauses=patience.engine)
         self._live: dict[str, LiveBatch] = {}
+        self._taken_up = asyncio.Event()
+        """Set when those are under way that an earlier daemon left."""
         self._tasks: asyncio.TaskGroup | None = None
 
     # Its task
@@ -130,6 +132,7 @@ class Batches:
                 tasks.create_task(self._tick(), name="meter batches")
                 for row in await self.store.unfinished():
                     self._begin(row)
+                self._taken_up.set()
                 await recording
             finally:
                 self._tasks = None
@@ -153,6 +156,7 @@ class Batches:
                 param="endpoint",
                 hint=f"Supported are: {', '.join(lines.ENDPOINTS)}.",
             )
+        await self._taken_up.wait()
         now = self._now()
         file = await self._input(wish.input_file_id, owner)
         after = wish.output_expires_after
@@ -191,6 +195,7 @@ class Batches:
 
     async def cancel(self, batch_id: str, owner: Owner) -> StoredBatch:
         """Have a batch end; raise `NotFound`, or `Conflict` when it has ended already."""
+        await self._taken_up.wait()
         row = await self.store.get(batch_id, owner)
         live = self._live.get(batch_id)
         if live is None:
@@ -206,6 +211,11 @@ class Batches:
     def live(self, batch_id: str) -> LiveBatch | None:
         """Give a batch that has not ended, to be shown."""
         return self._live.get(batch_id)
+
+    @property
+    def has_taken_up(self) -> bool:
+        """Whether those are under way that an earlier daemon left."""
+        return self._taken_up.is_set()
 
     def take_up(self, rules: BatchSettings) -> None:
         """Use a changed configuration."""
@@ -305,6 +315,7 @@ class Batches:
             is_over.set()
             live.validation = None
             await asyncio.wait({looking})
+            looking.exception()  # nobody else may be there any more to hear of it
 
     def _judge(self, row: StoredBatch, model: str) -> BatchError | None:
         """Say what is wrong with a model that lines name."""

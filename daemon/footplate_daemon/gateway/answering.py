@@ -24,7 +24,7 @@ ERROR_BODY_LIMIT = 1024 * 1024
 _ERROR_EVENT = b'data: {"error"'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """A request, read and checked as far as every runtime needs it."""
 
@@ -42,6 +42,11 @@ class Ask:
     """Says whether the daemon's end, rather than the client's, is why it is cancelled."""
     permit: Callable[[Variant], None] | None = None
     """Raises an error for a variant that the client may not ask."""
+    streams: bool = field(init=False)
+    """Whether the answer is to be a stream."""
+
+    def __post_init__(self) -> None:
+        self.streams = self.path in STREAMED and self.body.get("stream") is True
 
     @property
     def model(self) -> str | None:
@@ -55,10 +60,6 @@ class Ask:
                 hint="GET /v1/models lists them.",
             )
         return model or None
-
-    @property
-    def streams(self) -> bool:
-        return self.path in STREAMED and self.body.get("stream") is True
 
 
 class Answering:
@@ -81,7 +82,6 @@ class Answering:
         self.call = call
         self.asked_at = asked_at
         """Monotonic seconds."""
-        self.watch = StreamWatch()
         self.status = response.status
         """What the client gets."""
         self.error: str | None = None
@@ -89,11 +89,12 @@ class Answering:
         self.hint: str | None = None
         self.first_at: float | None = None
         self.last_at: float | None = None
-        self.gaps = array("f")
-        """Seconds between the chunks that held something."""
+        self.gaps: array[float] | None = None
+        """Seconds between the chunks of a stream that held something."""
         self._keep = keep
         self._hides_usage = hides_usage
         """The tokens were asked for by us, and are none of the client's business."""
+        self._watch: StreamWatch | None = None
         self._whole: Told = NOTHING
 
     @property
@@ -107,19 +108,21 @@ class Answering:
         if the answer breaks off.
         """
         translation, look = self.call.translation, self._looked_at
+        watch = self._watch = StreamWatch()
+        self.gaps = array("f")
 
         def pass_on(data: bytes) -> None:
             chunk = data if translation is None else translation.feed(data)
             if chunk:
-                shown = look(chunk)
+                shown = look(chunk, watch)
                 if shown:
                     sink(shown)
 
         await self.response.relay(pass_on)
         rest = translation.end() if translation is not None else b""
         if rest:
-            sink(look(rest))
-        self.error = self.watch.error
+            sink(look(rest, watch))
+        self.error = watch.error
 
     def pause(self) -> None:
         """Let no more bytes come for now: whoever reads them is slower."""
@@ -154,9 +157,14 @@ class Answering:
         return status, shaped
 
     @property
+    def has_told_something(self) -> bool:
+        """Whether anything of the answer has been handed on."""
+        return self.last_at is not None
+
+    @property
     def told(self) -> Told:
         """What the answer has said of itself so far."""
-        return self._whole if self._whole is not NOTHING else self.watch.told
+        return self._whole if self._watch is None else self._watch.told
 
     @property
     def usage(self) -> Usage | None:
@@ -191,21 +199,21 @@ class Answering:
         kind = Invalid if status < 500 else EngineFailed
         return kind(str(said["message"]), hint=said["hint"], param=said["param"])
 
-    def _looked_at(self, chunk: bytes) -> bytes:
+    def _looked_at(self, chunk: bytes, watch: StreamWatch) -> bytes:
         """Note what a chunk of a stream tells; give it, an error in it in the one shape of errors."""
-        came = self.watch.passed_over(chunk)
+        came = watch.passed_over(chunk)
         if not came:
             if _ERROR_EVENT in chunk:
                 chunk = b"\n\n".join(map(self._reshaped, chunk.split(b"\n\n")))
-            came = self.watch.feed(chunk)
+            came = watch.feed(chunk)
             if self._hides_usage and b'"usage"' in chunk:
                 chunk = without_usage(chunk)
         if came:  # comments do not count: an engine that hangs may still send pings
             self.lease.progressed()
             now = time.monotonic()
-            if self.first_at is not None and self.last_at is not None:
+            if self.first_at is not None and self.last_at is not None and self.gaps is not None:
                 self.gaps.append(now - self.last_at)
-            elif self.watch.has_content:
+            elif watch.has_content:
                 self.first_at = now
             self.last_at = now
         if self._keep is not None:

@@ -5,9 +5,9 @@ to the daemon). Knows nothing of HTTP's server side.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from footplate_daemon.bodies import dump
@@ -21,8 +21,10 @@ from footplate_daemon.gateway.upstream import Broken, Upstream
 from footplate_daemon.runtimes import parameters
 from footplate_daemon.runtimes.base import Runtime
 from footplate_daemon.store.exchanges import CUT, CUT_HINT, Exchange, Outcome
-from footplate_daemon.switching.leases import Lease
-from footplate_daemon.switching.switcher import Switcher, Waiting
+from footplate_daemon.switching.leases import EngineDied, Lease, Waiting
+from footplate_daemon.switching.switcher import Switcher
+
+logger = logging.getLogger(__name__)
 
 FILLED = frozenset({"/v1/chat/completions", "/v1/completions"})
 """The paths whose requests take what they leave out from the profile."""
@@ -30,6 +32,8 @@ NOT_EVERYWHERE = frozenset({"/v1/responses", "/v1/messages", "/v1/messages/count
 """The paths that pass through as they are, where the runtime has them."""
 CUT_SECONDS = 0.3
 """A broken connection is noticed before the death behind it; so long the lease may take to say why."""
+Respond = Callable[[Answering], Awaitable[None]]
+"""Passes an engine's answer on, to whoever asked."""
 
 
 class Gateway:
@@ -94,68 +98,31 @@ class Gateway:
         engines = (*self._switcher.engines(), *self._switcher.services.shapes())
         return {engine.variant: engine.state.value for engine in engines}
 
-    @asynccontextmanager
-    async def answer(self, ask: Ask, waiting: Waiting | None = None) -> AsyncIterator[Answering]:
-        """Hold the engine's response for the block; leaving it early cancels the generation.
+    async def answer(self, ask: Ask, respond: Respond, waiting: Waiting | None = None) -> None:
+        """Have `respond` pass on what the engine answers; to cancel this cancels the generation.
 
-        The ledger has the exchange from now on, and every way in which it ends.
+        Where the engine is lost before it has told anything, the request waits for it and is asked once more:
+        `respond` is called again. The ledger has the exchange from now on, and every way in which it ends.
         """
         asked_at = time.monotonic()
         hand = _Hand(asyncio.current_task())
         entry = self._enter(ask, hand)
         exchange = entry.exchange
-        keep = entry.answer.add if entry.request else None
-        answering: Answering | None = None
         outcome: Outcome = "failed"
-        chatting: str | None = None
         try:
-            parameters.check(ask.body)
-            variant = self.resolve_for(ask)
-            exchange.variant, exchange.runtime = variant.name, variant.runtime
-            exchange.profile = variant.profile_name
-            if ask.permit is not None:
-                ask.permit(variant)
-            runtime = runtime_of(variant, self._runtimes)
-            self.check_path(variant, ask.path)
-            if ask.interactive:
-                chatting = variant.name
-                self.chats.began(chatting)
-            async with self._switcher.lease(
-                variant.name, interactive=ask.interactive, waiting=waiting
-            ) as lease:
-                exchange.outcome = "running"
-                exchange.preset = lease.preset
-                exchange.queue_ms = lease.queue_seconds * 1000
-                exchange.switch_ms = lease.switch_seconds * 1000
-                body = _filled(ask.body, variant) if ask.path in FILLED else ask.body
-                hides_usage = ask.streams and ask.path in FILLED and not _asks_for_usage(body)
-                call = runtime.call(
-                    ask.path,
-                    _asking_for_usage(body) if hides_usage else body,
-                    variant.served_name,
-                    lease.context,
-                    lease.parameters,
-                )
-                upstream = self._upstreams.get(lease.attempt) or await self._upstream(lease)
-                try:
-                    async with await upstream.post(call.path, dump(call.body), ask.request_id) as response:
-                        answering = Answering(
-                            ask, lease, response, call, asked_at, keep, hides_usage=hides_usage
-                        )
-                        yield answering
-                        outcome = "failed" if response.status >= 400 or answering.error else "done"
-                except Broken:
-                    await asyncio.sleep(CUT_SECONDS)  # the lease may say better of what the engine died
+            try:
+                outcome = await self._pass(ask, entry, respond, waiting, asked_at)
+            except (Broken, EngineDied) as error:
+                if entry.has_told or not ask.interactive:  # batches ask again by rules of their own
                     raise
+                _note_again(exchange, error)
+                outcome = await self._pass(ask, entry, respond, waiting, asked_at)
         except FootplateError as error:
             exchange.error, exchange.hint = error.message, error.hint
             exchange.http_status = error.http_status
             raise
         except Exception:
             exchange.error, exchange.http_status = INTERNAL.message, INTERNAL.http_status
-            raise
-        except GeneratorExit:
-            outcome = "cancelled"
             raise
         except asyncio.CancelledError as cancelled:
             outcome = "cancelled"
@@ -166,13 +133,70 @@ class Gateway:
                 raise Unavailable(exchange.error, hint="Ask again if it was not meant.") from cancelled
             raise
         finally:
-            if chatting is not None:
-                self.chats.ended(chatting)
             exchange.outcome = outcome
             exchange.total_ms = (time.monotonic() - asked_at) * 1000
-            if answering is not None:
-                _complete(entry, answering)
             self._ledger.end(entry)
+
+    async def _pass(
+        self, ask: Ask, entry: Entry, respond: Respond, waiting: Waiting | None, asked_at: float
+    ) -> Outcome:
+        """Wait for the engine, ask it, and have its answer passed on; say what became of it."""
+        exchange = entry.exchange
+        parameters.check(ask.body)
+        variant = self.resolve_for(ask)
+        exchange.variant, exchange.runtime = variant.name, variant.runtime
+        exchange.profile = variant.profile_name
+        if ask.permit is not None:
+            ask.permit(variant)
+        self.check_path(variant, ask.path)
+        if not ask.interactive:
+            return await self._pass_leased(ask, entry, respond, waiting, asked_at, variant)
+        self.chats.began(variant.name)
+        try:
+            return await self._pass_leased(ask, entry, respond, waiting, asked_at, variant)
+        finally:
+            self.chats.ended(variant.name)
+
+    async def _pass_leased(
+        self,
+        ask: Ask,
+        entry: Entry,
+        respond: Respond,
+        waiting: Waiting | None,
+        asked_at: float,
+        variant: Variant,
+    ) -> Outcome:
+        exchange, runtime = entry.exchange, runtime_of(variant, self._runtimes)
+        holding = self._switcher.lease(
+            variant.name, interactive=ask.interactive, waiting=waiting, asked_at=asked_at
+        )
+        async with holding as lease:
+            exchange.outcome = "running"
+            exchange.preset = lease.preset
+            exchange.queue_ms = lease.queue_seconds * 1000
+            exchange.switch_ms = lease.switch_seconds * 1000
+            body = _filled(ask.body, variant) if ask.path in FILLED else ask.body
+            hides_usage = ask.streams and ask.path in FILLED and not _asks_for_usage(body)
+            call = runtime.call(
+                ask.path,
+                _asking_for_usage(body) if hides_usage else body,
+                variant.served_name,
+                lease.context,
+                lease.parameters,
+            )
+            upstream = self._upstreams.get(lease.attempt) or await self._upstream(lease)
+            keep = entry.answer.add if entry.request else None
+            try:
+                async with await upstream.post(call.path, dump(call.body), ask.request_id) as response:
+                    answering = Answering(ask, lease, response, call, asked_at, keep, hides_usage=hides_usage)
+                    try:
+                        await respond(answering)
+                    finally:
+                        _complete(entry, answering)
+            except Broken:
+                await asyncio.sleep(CUT_SECONDS)  # the lease may say better of what the engine died
+                raise
+        return "failed" if answering.status >= 400 or answering.error else "done"
 
     def note_refused(
         self, path: str, request_id: str, client: str, session_id: str | None, error: FootplateError
@@ -259,24 +283,33 @@ _MAY_ANSWER: Mapping[str | None, frozenset[str]] = {
 """What a request needs → the capabilities of which a variant must have one."""
 
 
+def _note_again(exchange: Exchange, error: FootplateError) -> None:
+    """Note that a request waits for its engine once more."""
+    exchange.outcome = "waiting"
+    logger.warning(
+        "a request is asked again",
+        extra={"request_id": exchange.request_id, "variant": exchange.variant, "cause": error.message},
+    )
+
+
 def _complete(entry: Entry, answering: Answering) -> None:
     """Enter what the answer told of itself."""
     exchange, told = entry.exchange, answering.told
+    entry.has_told = answering.has_told_something
     ttft = answering.ttft_seconds
     exchange.ttft_ms = ttft * 1000 if ttft is not None and answering.ask.streams else None
     exchange.tokens_per_second = answering.tokens_per_second
-    exchange.http_status = exchange.http_status or answering.status
+    exchange.http_status = answering.status
     exchange.finish_reason = told.finish_reason
-    exchange.error = exchange.error or answering.error
-    exchange.hint = exchange.hint or answering.hint or told.warning
+    exchange.error = answering.error
+    exchange.hint = answering.hint or told.warning
     usage = told.usage
     if usage is not None:
         exchange.prompt_tokens = usage.prompt_tokens
         exchange.completion_tokens = usage.completion_tokens
         exchange.reasoning_tokens = usage.reasoning_tokens
         exchange.cached_tokens = usage.cached_tokens
-    if answering.ask.streams:
-        entry.gaps = answering.gaps
+    entry.gaps = answering.gaps
 
 
 def _filled(body: Mapping[str, Any], variant: Variant) -> Mapping[str, Any]:

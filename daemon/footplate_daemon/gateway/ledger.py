@@ -57,6 +57,8 @@ class Entry:
     """The body of the answer, as far as it was sent."""
     gaps: "array[float] | None" = None
     """Seconds between the chunks of a stream that held something."""
+    has_told: bool = False
+    """Whether anything of the answer was passed on."""
 
 
 @dataclass(frozen=True)

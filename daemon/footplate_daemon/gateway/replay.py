@@ -9,7 +9,7 @@ from footplate_daemon import wire
 from footplate_daemon.bodies import dump, parse_object
 from footplate_daemon.errors import Conflict
 from footplate_daemon.gateway import reading
-from footplate_daemon.gateway.answering import Ask
+from footplate_daemon.gateway.answering import Answering, Ask
 from footplate_daemon.gateway.gateway import Gateway
 from footplate_daemon.gateway.ledger import CHAT_PATHS, Ledger, Record
 from footplate_daemon.store.exchanges import Exchange
@@ -53,13 +53,16 @@ class Replayer:
 
     async def _answer(self, ask: Ask) -> bytes:
         pieces: list[bytes] = []
-        async with self._gateway.answer(ask) as answering:
+
+        async def respond(answering: Answering) -> None:
             if answering.response.status >= 400:
                 await answering.failure()
             elif ask.streams:
                 await answering.relay(pieces.append)
             else:
                 pieces.append(await answering.whole(ANSWER_LIMIT))
+
+        await self._gateway.answer(ask, respond)
         return b"".join(pieces)
 
 

@@ -8,8 +8,7 @@ Understands the streams of chat completions, completions, responses and messages
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ EVENT_LIMIT = 16 * 1024 * 1024
 """Bytes of one event; what is longer is passed over unread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """The tokens that an engine says it counted; None where it says nothing."""
 
     prompt_tokens: int | None = None
@@ -29,8 +27,7 @@ class Usage:
     cached_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What an answer says of itself; None where it says nothing."""
 
     usage: Usage | None = None

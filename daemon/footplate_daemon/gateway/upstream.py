@@ -581,10 +581,10 @@ class _Answer:
 
 def _is_framed(headers: Headers) -> bool:
     """Whether the headers say where the body ends."""
-    return any(
-        name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked"))
-        for name, value in headers
-    )
+    for name, value in headers:
+        if name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked")):
+            return True
+    return False
 
 
 def _reason(error: Exception) -> str:

@@ -47,7 +47,7 @@ NAME = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 def is_for_gateway(path: str) -> bool:
     """Say whether the gateway answers this path, and not control."""
-    return path.startswith("/v1/") or path in PASSED_THROUGH
+    return path.startswith("/v1/") or path == "/v1" or path in PASSED_THROUGH
 
 
 EXPOSED = (
@@ -177,19 +177,10 @@ class OpenAIFace:
     async def _pass_on(self, ask: Ask, reply: "_Reply") -> None:
         async def tell(switch: Switch | None) -> None:
             if not reply.request.has_begun:
-                reply.headers += _names(self._gateway.resolve_for(ask))
+                reply.labels = _names(self._gateway.resolve_for(ask))
             await reply.comment(_progress(ask, switch))
 
-        async with self._gateway.answer(ask, tell if ask.streams else None) as answering:
-            reply.variant = answering.variant
-            reply.headers += _labels(answering)
-            if answering.response.status >= 400:
-                reply.fail_as(*await answering.failure())
-            elif ask.streams:
-                await reply.stream(answering)
-            else:
-                body = await answering.whole(ANSWER_LIMIT)
-                reply.request.answer(answering.response.status, [JSON, *reply.headers], body)
+        await self._gateway.answer(ask, reply.respond, tell if ask.streams else None)
 
 
 class _Reply:
@@ -208,6 +199,8 @@ class _Reply:
         self.headers: Headers = [(b"x-request-id", self.request_id.encode())]
         if self.session_id is not None:
             self.headers.append((b"x-session-id", self.session_id.encode()))
+        self.labels: Headers = []
+        """Headers that say who answers, and how."""
         if rules.cors_origins:
             self._allow_origin(rules.cors_origins)
 
@@ -248,7 +241,19 @@ class _Reply:
 
     def json(self, status: int, value: Any) -> None:
         """Answer with JSON."""
-        self.request.answer(status, [JSON, *self.headers], dump(value))
+        self.request.answer(status, [JSON, *self.headers, *self.labels], dump(value))
+
+    async def respond(self, answering: Answering) -> None:
+        """Pass on what the engine answers: an error, a stream, or an answer in one piece."""
+        self.variant = answering.variant
+        self.labels = _labels(answering)
+        if answering.response.status >= 400:
+            self.fail_as(*await answering.failure())
+        elif answering.ask.streams:
+            await self.stream(answering)
+        else:
+            body = await answering.whole(ANSWER_LIMIT)
+            self.request.answer(answering.response.status, [JSON, *self.headers, *self.labels], body)
 
     async def comment(self, text: str) -> None:
         """Say how it goes, in a stream that waits."""
@@ -272,7 +277,7 @@ class _Reply:
             self._end_stream(errors.to_json(error))
         else:
             headers, body = error_answer(error)
-            self.request.answer(error.http_status, [*headers, *self.headers], body)
+            self.request.answer(error.http_status, [*headers, *self.headers, *self.labels], body)
 
     def fail_as(self, status: int, shaped: dict[str, Any]) -> None:
         """Tell an engine's error."""
@@ -285,7 +290,7 @@ class _Reply:
     def _begin_stream(self) -> None:
         if not self.request.has_begun:
             self.request.probe = b":\n\n"
-            self.request.begin(200, [*SSE, *self.headers])
+            self.request.begin(200, [*SSE, *self.headers, *self.labels])
 
     def _end_stream(self, shaped: dict[str, Any]) -> None:
         self.request.write(b"data: " + dump(shaped) + b"\n\n")
@@ -348,10 +353,12 @@ def _labels(answering: Answering) -> Headers:
 
 
 def _names(variant: Variant) -> Headers:
-    return [
-        (b"x-footplate-runtime", variant.runtime.encode()),
-        (b"x-footplate-model", variant.model.encode()),
-    ]
+    return list(_named(variant.runtime, variant.model))
+
+
+@lru_cache(maxsize=256)
+def _named(runtime: str, model: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"x-footplate-runtime", runtime.encode()), (b"x-footplate-model", model.encode())
 
 
 def _in_header(text: str) -> bytes:

@@ -7,7 +7,7 @@ of progress, and what it makes of each generation parameter. It starts nothing i
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from footplate_daemon.processes import ProcessId
 from footplate_daemon.runtimes.cases import Case, Need
@@ -82,14 +82,16 @@ class Cause:
     """What the lines said in numbers: `{"largest_context": 896}`."""
 
 
-@dataclass(frozen=True)
-class Translated:
+_NONE: Mapping[str, str] = {}
+
+
+class Translated(NamedTuple):
     """A profile as one runtime takes it."""
 
     body: Mapping[str, Any]
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = _NONE
     """The client's name → the runtime's."""
-    clamped: Mapping[str, str] = field(default_factory=dict)
+    clamped: Mapping[str, str] = _NONE
     """Name → what was made of it, and why, in words."""
     ignored: tuple[str, ...] = ()
     """What will have no effect there. Names that nobody knows are among them, passed on as they are."""
@@ -128,8 +130,7 @@ class Translation(Protocol):
         """Give what is left once the engine has said everything."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A request of a client as one kind of engine takes it."""
 
     path: str

@@ -1,6 +1,7 @@
 """llama.cpp: the engine that comes with Footplate, or the operator's own `llama-server`."""
 
 import importlib.util
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -122,7 +123,7 @@ class LlamaCpp(SpeaksOpenAI):
 
     def translate(self, body: Mapping[str, Any], context: int | None = None) -> Translated:  # noqa: ARG002
         """Rename vLLM's words; nothing has to be kept within the context, where an answer simply ends."""
-        return translate(NAMES, body)
+        return translate(NAMES, _with_tool_chosen(body))
 
     def _launch_embedded(self, plan: LaunchPlan, parameters: dict[str, Any]) -> Launch:
         unknown = sorted(set(parameters) - EMBEDDED_PARAMETERS)
@@ -373,3 +374,23 @@ NAMES = Names(
     },
 )
 """Any other name llama.cpp accepts and drops; `model` too is accepted whatever it says."""
+
+
+def _with_tool_chosen(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Have the one tool called that `tool_choice` names: llama.cpp would take the object for `auto`.
+
+    Raise `Invalid` where there is no such tool.
+    """
+    choice = body.get("tool_choice")
+    if not isinstance(choice, Mapping):
+        return body
+    function = choice.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    meant = [tool for tool in body.get("tools") or () if tool.get("function", {}).get("name") == name]
+    if not meant:
+        raise Invalid(
+            f"`tool_choice` names {json.dumps(name)}, which is not among `tools`.",
+            param="tool_choice",
+            hint='Name one of them: {"type": "function", "function": {"name": …}}',
+        )
+    return {**body, "tools": meant, "tool_choice": "required"}

@@ -9,7 +9,7 @@ import json
 import math
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from footplate_daemon.errors import Invalid
@@ -160,7 +160,7 @@ def _generating(
     includes_usage = isinstance(usage, Mapping) and usage.get("include_usage") is True
     body = target.body({**native, "stream": streams}, translated)
     translation = Stream(answer, include_usage=includes_usage) if streams else Whole(answer)
-    return Call(path, body, replace(translated, body=body), translation)
+    return Call(path, body, translated._replace(body=body), translation)
 
 
 def _embeddings_call(said: Mapping[str, Any], target: Target) -> Call:
@@ -173,7 +173,7 @@ def _embeddings_call(said: Mapping[str, Any], target: Target) -> Call:
         )
     body = target.body({"input": texts}, translated)
     answer = EmbeddingsAnswer(target.model, as_base64=said.get("encoding_format") == "base64")
-    return Call("/api/embed", body, replace(translated, body=body), Whole(answer))
+    return Call("/api/embed", body, translated._replace(body=body), Whole(answer))
 
 
 @dataclass(frozen=True)

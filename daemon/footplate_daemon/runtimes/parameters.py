@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from footplate_daemon.errors import Invalid
@@ -103,12 +103,12 @@ def _with_reasoning_off(translated: Translated) -> Translated:
         return translated
     body = {name: value for name, value in translated.body.items() if name != "reasoning_effort"}
     if "prompt" in body:  # a text goes on as it is: no template writes it
-        return replace(translated, body=body, ignored=(*translated.ignored, "reasoning_effort"))
+        return translated._replace(body=body, ignored=(*translated.ignored, "reasoning_effort"))
     kwargs = body.get("chat_template_kwargs")
     own = kwargs if isinstance(kwargs, Mapping) else {}
     body["chat_template_kwargs"] = {"enable_thinking": False, **own}
     renamed = {**translated.renamed, "reasoning_effort": "chat_template_kwargs.enable_thinking"}
-    return replace(translated, body=body, renamed=renamed)
+    return translated._replace(body=body, renamed=renamed)
 
 
 def _shown(value: Any) -> str:

@@ -66,7 +66,7 @@ class ReasoningInBody:
     def __init__(self, *, is_off: bool = False) -> None:
         """Begin one answer, for which reasoning was asked to be off or not."""
         self._parts: list[bytes] = []
-        self._answer = _Answer("message", is_off=is_off)
+        self._is_off = is_off
 
     def feed(self, data: bytes) -> bytes:
         """Keep the bytes: an answer in one piece is rewritten as a whole."""
@@ -76,7 +76,7 @@ class ReasoningInBody:
     def end(self) -> bytes:
         """Give the answer."""
         body = b"".join(self._parts)
-        return self._answer.rewritten(body) if _MARK in body else body
+        return _Answer("message", is_off=self._is_off).rewritten(body) if _MARK in body else body
 
 
 def is_off(body: Mapping[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +165,7 @@ class Vllm(SpeaksOpenAI):
         }
         if not clamped:
             return translated
-        return replace(
-            translated,
+        return translated._replace(
             body={**translated.body, **{name: most for name, (_, most, _) in clamped.items()}},
             clamped={name: f"{value} → {most}, {why}" for name, (value, most, why) in clamped.items()},
         )

@@ -462,7 +462,7 @@ def _again(variant: Variant, situation: _Situation, title: str) -> Remedy:
 
 
 def _other_variant(name: str) -> Remedy:
-    return Remedy(id=0, title=f"Use {name}", variant=name)
+    return Remedy(id=0, title=f"Use {name} instead", variant=name)
 
 
 def _read_log(variant: Variant) -> Remedy:

@@ -137,6 +137,8 @@ class Engines:
         self._beside = 0
         self._left_beside: dict[str, EngineRecord] = {}
         """What an earlier daemon left running of the services, by variant."""
+        self._forgotten = asyncio.Event()
+        """Set, and replaced, when an engine of the machine is gone."""
         self._ending: set[str] = set()
         """Variants that were asked to stop for good: they are not put to sleep."""
         self._tasks: asyncio.TaskGroup | None = None
@@ -220,6 +222,11 @@ class Engines:
         """Make an engine that is kept beside those of the machine, with a number that no attempt has."""
         self._beside += 1
         return self._make(target, -self._beside, changed)
+
+    async def until_gone(self, variant: str) -> None:
+        """Return when the machine has no engine of this variant: one beside it would have the same name."""
+        while any(engine.variant.name == variant for engine in self.all()):
+            await self._forgotten.wait()
 
     async def launch(self, engine: Engine) -> None:
         """Start it; raise `StartFailed`, or `TimeoutError` after the operator's limit."""
@@ -527,6 +534,11 @@ class Engines:
     def _forget(self, attempt: int) -> None:
         for things in (self._running, self._starts, self._watches, self._measures):
             things.pop(attempt, None)
+        self._tell_forgotten()
+
+    def _tell_forgotten(self) -> None:
+        self._forgotten.set()
+        self._forgotten = asyncio.Event()
 
     async def _await_memory(self, target: Target, attempt: int, needed: int | None) -> None:
         """Wait until what was stopped has given its memory back, and what the target needs is free."""
@@ -586,6 +598,7 @@ class Engines:
 
     async def _end_sleeper(self, engine: Engine) -> None:
         await self._end(engine, kill=True)
+        self._tell_forgotten()
         self._changed()
 
     # Watching

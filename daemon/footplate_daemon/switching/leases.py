@@ -1,20 +1,23 @@
 """A request's hold on an engine, and what a request is told that gets none or loses it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple
 
 from footplate_daemon.catalog import Variant
 from footplate_daemon.errors import Busy, EngineFailed, FootplateError, Unavailable
 from footplate_daemon.switching.engine import engine_name
 from footplate_daemon.switching.machine import Grant, Refusal, Refuse
 from footplate_daemon.switching.probe import Address
-from footplate_daemon.wire import Diagnosis
+from footplate_daemon.wire import Diagnosis, Switch
+
+Waiting = Callable[[Switch | None], Awaitable[None]]
+"""Told about once a second how far the switch has come that a request waits for."""
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(NamedTuple):
     """A request's hold on an engine: as long as it lasts, the engine is not stopped in good order."""
 
     variant: Variant
@@ -36,30 +39,63 @@ class Interrupted(EngineFailed):
     """The engine was taken away from a request, in good order."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Ticket:
-    """A request, from when it asks for an engine to when it ends."""
+    """A request, from when it asks for an engine to when it ends; as a block it holds the lease.
 
-    granted: "asyncio.Future[Grant]"
-    task: "asyncio.Task[object]"
+    Written out, where `asynccontextmanager` would do: every request comes through here.
+    """
+
+    request: int
+    variant: str
+    interactive: bool
     asked_at: float
+    """Monotonic seconds."""
+    task: "asyncio.Task[object]"
+    waiting: Waiting | None
+    take: Callable[["Ticket"], Awaitable[Lease]]
+    give_back: Callable[["Ticket"], None]
+    granted: "asyncio.Future[Grant] | None" = None
+    """Set while it has to wait."""
     is_cut: bool = False
     diagnosis: Diagnosis | None = None
 
+    async def __aenter__(self) -> Lease:
+        try:
+            return await self.take(self)
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Give the engine back; raise what there is to say if it was taken away, and not the client left."""
+        self.give_back(self)
+        if self.is_cut and isinstance(error, asyncio.CancelledError) and self.task.uncancel() == 0:
+            raise lost(self.variant, self.diagnosis) from error
+
     def grant(self, grant: Grant) -> None:
         """Let the request go on."""
-        if not self.granted.done():
+        if self.granted is not None and not self.granted.done():
             self.granted.set_result(grant)
 
     def refuse(self, error: FootplateError) -> None:
         """Tell the request why it does not."""
-        if not self.granted.done():
+        if self.granted is not None and not self.granted.done():
             self.granted.set_exception(error)
 
     def cut(self, diagnosis: Diagnosis | None) -> None:
         """Take the engine away from the request, wherever its task is."""
         self.is_cut, self.diagnosis = True, diagnosis
         self.task.cancel()
+
+
+class EngineDied(EngineFailed):
+    """The engine of a request died, and not because somebody wanted it to end."""
 
 
 def lost(variant: str, diagnosis: Diagnosis | None) -> EngineFailed:
@@ -70,7 +106,7 @@ def lost(variant: str, diagnosis: Diagnosis | None) -> EngineFailed:
             hint="Ask again: the request waits until an engine is ready.",
             retry_after=1,
         )
-    return EngineFailed(
+    return EngineDied(
         f"{variant} died while it answered: {diagnosis.cause}",
         hint="Ask again: it is being restarted.",
         retry_after=2,

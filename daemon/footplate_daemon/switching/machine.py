@@ -10,7 +10,7 @@ One engine starts at a time. A switch goes through: make room (drain, stop), awa
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from footplate_daemon.wire import Diagnosis, SwitchOutcome
 
@@ -171,6 +171,7 @@ class State:
     waiting: tuple[Waiting, ...] = ()
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     chatted_at: float = float("-inf")
+    """When a request that is of no batch came or ended last."""
     is_batch_window: bool = False
     """It is an hour in which batch requests cause switches as others do."""
     next_attempt: int = 1
@@ -423,10 +424,6 @@ Action: TypeAlias = AwaitMemory | Start | Stop | Grant | Refuse | Cut | SwitchBe
 
 def step(state: State, event: Event) -> tuple[State, list[Action]]:
     """Take in what happened; give the next state and what to do about it."""
-    if isinstance(event, Requested | Released) and _is_calm(state):
-        quick = _seated(state, event) if isinstance(event, Requested) else _unseated(state, event)
-        if quick is not None:
-            return quick
     course = _Course(state, event.at)
     course.take_in(event)
     course.settle()
@@ -446,62 +443,6 @@ def batch_may_switch_at(state: State) -> float | None:
         return float("-inf")
     quiet = state.rules.batch_quiet
     return None if quiet is None else state.chatted_at + quiet
-
-
-Value = TypeVar("Value", State, Resident)
-
-
-# The hot path: almost every request finds its engine ready and nothing else to decide.
-
-
-def _is_calm(state: State) -> bool:
-    """Whether a request that comes or goes can change nothing but the leases of its engine."""
-    return (
-        not state.waiting
-        and state.switch is None
-        and state.incoming is None
-        and not state.breakers
-        and state.rules.idle_unload is None
-    )
-
-
-def _seated(state: State, event: Requested) -> tuple[State, list[Action]] | None:
-    """Lease a ready engine to a request; None where there is none, or more than one engine."""
-    if len(state.residents) != 1 or state.wanted is None:
-        return None
-    resident = state.residents[0]
-    target = resident.target
-    if target.variant != event.variant or resident.phase is not Phase.READY or state.wanted != target:
-        return None
-    of_batches = resident.of_batches if event.interactive else resident.of_batches | {event.request}
-    leases = resident.leases | {event.request}
-    seated = _but(resident, leases=leases, of_batches=of_batches, used_at=event.at)
-    chatted_at = event.at if event.interactive else state.chatted_at
-    grant = Grant(event.request, target.variant, resident.attempt)
-    return _but(state, residents=(seated,), chatted_at=chatted_at), [grant]
-
-
-def _unseated(state: State, event: Released) -> tuple[State, list[Action]] | None:
-    """End a request's lease of a ready engine; None where there is more to it."""
-    if len(state.residents) != 1 or state.wanted != state.residents[0].target:
-        return None
-    resident = state.residents[0]
-    if resident.phase is not Phase.READY or event.request not in resident.leases:
-        return None
-    unseated = _but(
-        resident,
-        leases=resident.leases - {event.request},
-        of_batches=resident.of_batches - {event.request},
-        used_at=event.at,
-    )
-    return _but(state, residents=(unseated,)), []
-
-
-def _but(value: Value, **changes: object) -> Value:
-    """Do what `replace` does, several times as fast."""
-    copy: Value = object.__new__(type(value))
-    copy.__dict__.update(value.__dict__, **changes)
-    return copy
 
 
 def _if_known(target: Target | None, known: frozenset[str]) -> Target | None:
@@ -574,6 +515,8 @@ class _Course:
         self._change(waiting=tuple(w for w in self.state.waiting if w.request != request))
         for resident in self.state.residents:
             if request in resident.leases:
+                if request not in resident.of_batches:
+                    self._change(chatted_at=self.now)
                 leases, of_batches = resident.leases - {request}, resident.of_batches - {request}
                 self._put(replace(resident, leases=leases, of_batches=of_batches, used_at=self.now))
         switch = self.state.switch
@@ -639,6 +582,7 @@ class _Course:
             )
 
     def _memory_freed(self, attempt: int) -> None:
+        self._choose_over_batches()
         incoming = self.state.incoming
         if incoming is None or incoming.attempt != attempt or incoming.entry is not Entry.AWAITING_MEMORY:
             return  # late news
@@ -733,13 +677,14 @@ class _Course:
         1. What is wanted and does not run comes back, when its back-off is over.
         2. The oldest interactive request that needs a switch gets it when the engines in its way are
            idle, or when it has waited for `max_hold`.
-        3. A batch request gets it when also nobody has chatted for `batch_quiet`, or in the batch window.
+        3. A batch request gets it when they are idle and nobody has chatted for `batch_quiet`, or in the
+           batch window.
 
         What batches have of the engines in its way does not count: they make way. So does a switch that only
         batches wait for.
         """
         if self.state.switch is not None:
-            self._choose_over_batches(self.state.switch)
+            self._choose_over_batches()
             return
         wanted = self.state.wanted
         if wanted is not None and self._find_variant(wanted.variant) is None:
@@ -754,15 +699,16 @@ class _Course:
                 self._begin(Target(waiting.variant), Reason.REQUEST)
                 return
 
-    def _choose_over_batches(self, switch: RunningSwitch) -> None:
-        """Give up a switch that only batches wait for, as soon as somebody else needs another engine."""
-        is_for_batches = switch.reason is Reason.REQUEST and not any(
-            waiting.interactive and waiting.variant == switch.target.variant for waiting in self.state.waiting
-        )
-        if not is_for_batches:
+    def _choose_over_batches(self) -> None:
+        """Give up a switch that only batches wait for, when another is due that somebody else waits for."""
+        switch = self.state.switch
+        if switch is None or switch.reason is not Reason.REQUEST:
             return
-        for waiting in self.state.waiting:
-            if waiting.interactive and self.now >= self._retry_at(waiting.variant):
+        chats = [waiting for waiting in self.state.waiting if waiting.interactive]
+        if any(waiting.variant == switch.target.variant for waiting in chats):
+            return
+        for waiting in chats:
+            if self._is_due(waiting):
                 self._begin(Target(waiting.variant), Reason.REQUEST)
                 return
 
@@ -779,10 +725,9 @@ class _Course:
             self._refuse(waiting.request, waiting.variant, Refusal.PINNED)
             self._change(waiting=tuple(w for w in self.state.waiting if w is not waiting))
             return False
-        is_idle = not any(
-            resident.leases - resident.of_batches if waiting.interactive else resident.leases
-            for resident in in_the_way
-        )
+        if not waiting.interactive:
+            return not any(resident.leases for resident in in_the_way)
+        is_idle = not any(resident.leases - resident.of_batches for resident in in_the_way)
         return is_idle or self.now >= waiting.at + self.state.rules.max_hold
 
     def _advance(self) -> None:

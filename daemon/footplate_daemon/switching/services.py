@@ -227,6 +227,8 @@ class Services:
         finally:
             service.was_looked_for.set()
         if record is None:
+            # What was a chat engine until a reload is stopped by its name, which will be this one's.
+            await self._engines.until_gone(service.variant)
             await self._engines.launch(engine)
 
     async def _until_dead(self, engine: Engine) -> StartFailed:

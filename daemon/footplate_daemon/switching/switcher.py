@@ -8,8 +8,8 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,10 @@ from footplate_daemon.store.wanted import Wanted, WantedStore
 from footplate_daemon.switching import machine, shapes
 from footplate_daemon.switching.engine import Engine, engine_name
 from footplate_daemon.switching.engines import Engines, Limits, Parts
-from footplate_daemon.switching.leases import Lease, Ticket, lost, refusal
+from footplate_daemon.switching.leases import Lease, Ticket, Waiting, refusal
 from footplate_daemon.switching.machine import Reason, Rules, Target
 from footplate_daemon.switching.progress import SwitchProgress
+from footplate_daemon.switching.seating import Seating
 from footplate_daemon.switching.services import Services
 from footplate_daemon.wire import Engine as EngineShape
 from footplate_daemon.wire import Plan, Queue, StepName, Switch
@@ -39,7 +40,6 @@ TOLD_EVERY_SECONDS = 1.0
 LOG_TAIL = 5
 SWITCHES_KEPT = 50
 """Switches that are kept in memory; all of them are in the database."""
-Waiting = Callable[[Switch | None], Awaitable[None]]
 
 
 class Switcher:
@@ -60,7 +60,7 @@ class Switcher:
         self._parts = parts
         self._wanted = wanted
         self._restore = restore
-        self._state = machine.State(rules=rules)
+        self._seating = Seating(machine.State(rules=rules))
         self._engines = Engines(
             parts, listing, limits, self._happen, self._engine_changed, self._learn, self._has_leases
         )
@@ -83,7 +83,7 @@ class Switcher:
         """Adopt what runs, restore what was wanted, then carry out actions until cancelled."""
         rules = await self._complete(self._state.rules)
         newest = await self._parts.switches.newest_id()
-        self._state = replace(self._state, rules=rules, next_switch=newest + 1)
+        self._seating.begin(replace(self._state, rules=rules, next_switch=newest + 1))
         async with asyncio.TaskGroup() as self._tasks:
             self._engines.open(self._tasks)
             try:
@@ -187,62 +187,76 @@ class Switcher:
                 self._engines.end_for_good(variant)
                 self._happen(machine.Replaced(variant, _now()))
 
-    @asynccontextmanager
-    async def lease(
+    def lease(
         self,
         variant: str,
         *,
         interactive: bool = True,
         waiting: Waiting | None = None,
-    ) -> AsyncIterator[Lease]:
+        asked_at: float | None = None,
+    ) -> AbstractAsyncContextManager[Lease]:
         """Hold an engine of the variant for the length of the block, switching to it if need be.
 
-        While it waits, `waiting` is told about once a second how far the switch has come. Raise `Busy`
-        (queue full), `Unavailable`, or `EngineFailed` with the diagnosis; the last also out of the
-        middle of the block, when the engine dies or is stopped.
+        While it waits, `waiting` is told how far the switch has come. Its queue time counts from `asked_at`,
+        monotonic seconds, else from now. Raise `Busy` (queue full), `Unavailable`, or `EngineFailed` with
+        the diagnosis; the last also out of the middle of the block, when the engine dies or is stopped.
         """
         if variant in self.services.variants:
-            async with self.services.lease(variant) as lease:
-                yield lease
-            return
-        runtime_of(self._engines.catalog.variants[variant], self._parts.runtimes)
-        await self.adopted.wait()
+            return self.services.lease(variant)
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are a coroutine
-        request = next(self._requests)
-        ticket = Ticket(asyncio.get_running_loop().create_future(), task, _now())
-        self._tickets[request] = ticket
-        try:
-            self._happen(machine.Requested(request, variant, _now(), interactive))
-            grant = await self._granted(ticket, variant, waiting)
-            yield self._lease(ticket, grant)
-        except asyncio.CancelledError as cancelled:
-            if not ticket.is_cut or task.uncancel() > 0:
-                raise
-            raise lost(variant, ticket.diagnosis) from cancelled
-        finally:
-            del self._tickets[request]
-            self._happen(machine.Released(request, _now()))
+        assert task is not None  # noqa: S101 - a coroutine asks
+        return Ticket(
+            next(self._requests),
+            variant,
+            interactive,
+            _now() if asked_at is None else asked_at,
+            task,
+            waiting,
+            self._take,
+            self._give_back,
+        )
 
-    async def _granted(self, ticket: Ticket, variant: str, waiting: Waiting | None) -> machine.Grant:
-        while waiting is not None and not ticket.granted.done():
-            done, _ = await asyncio.wait({ticket.granted}, timeout=TOLD_EVERY_SECONDS)
+    async def _take(self, ticket: Ticket) -> Lease:
+        runtime_of(self._engines.catalog.variants[ticket.variant], self._parts.runtimes)
+        if not self.adopted.is_set():
+            await self.adopted.wait()
+        self._tickets[ticket.request] = ticket
+        attempt = self._seating.seat(ticket.request, ticket.variant, _now(), interactive=ticket.interactive)
+        if attempt is None:
+            attempt = (await self._granted(ticket)).attempt
+        else:
+            self.topic.changed()
+        return self._lease(ticket, attempt)
+
+    async def _granted(self, ticket: Ticket) -> machine.Grant:
+        granted: asyncio.Future[machine.Grant] = asyncio.get_running_loop().create_future()
+        ticket.granted = granted
+        self._happen(machine.Requested(ticket.request, ticket.variant, _now(), ticket.interactive))
+        while ticket.waiting is not None and not granted.done():
+            done, _ = await asyncio.wait({granted}, timeout=TOLD_EVERY_SECONDS)
             if not done:
-                await waiting(self._switch_to(variant))
-        return await ticket.granted
+                await ticket.waiting(self._switch_to(ticket.variant))
+        return await granted
 
-    def _lease(self, ticket: Ticket, grant: machine.Grant) -> Lease:
-        engine = self._engines.get(grant.attempt)
-        seated = shapes.resident(self._state, grant.attempt)
+    def _give_back(self, ticket: Ticket) -> None:
+        if self._tickets.pop(ticket.request, None) is None:
+            return
+        if self._seating.unseat(ticket.request, _now()):
+            self.topic.changed()
+        else:
+            self._happen(machine.Released(ticket.request, _now()))
+
+    def _lease(self, ticket: Ticket, attempt: int) -> Lease:
+        engine = self._engines.get(attempt)
         assert engine is not None, "an engine with a lease runs"  # noqa: S101
-        if seated is None or len(seated.leases) <= 1:
+        if self._seating.lease_count(attempt) <= 1:
             engine.progressed()  # its silence begins now; beside other requests it goes on
         target = engine.target
         queue_seconds = _now() - ticket.asked_at
         return Lease(
             engine.variant,
             engine.address,
-            grant.attempt,
+            attempt,
             engine.context,
             engine.plan.parameters if engine.plan is not None else {},
             queue_seconds,
@@ -276,7 +290,7 @@ class Switcher:
 
     def batch_may_switch_at(self) -> float | None:
         """Give when a batch may switch if nobody chats until then: Unix seconds; None while it must not."""
-        due = machine.batch_may_switch_at(self._state)
+        due = machine.batch_may_switch_at(self._seating.settled())
         return None if due is None else time.time() + max(0.0, due - _now())
 
     def leaders(self) -> dict[str, ProcessId]:
@@ -340,7 +354,7 @@ class Switcher:
 
     async def plan(self, target: Target) -> Plan:
         """Say what a switch to the target would do, and do nothing."""
-        stops = machine.in_the_way(self._state, target)
+        stops = machine.in_the_way(self._seating.settled(), target)
         needs = self._state.rules.room.footprints.get(target.variant)
         usual = await self._parts.switches.median_steps(target.variant, target.preset)
         command, notes = self._command(target)
@@ -388,7 +402,7 @@ class Switcher:
 
     def engines(self) -> tuple[EngineShape, ...]:
         """Give every engine that runs, and those that failed."""
-        return shapes.engines(self._state, self._engines.all(), self._engines.catalog.variants)
+        return shapes.engines(self._seating.settled(), self._engines.all(), self._engines.catalog.variants)
 
     def _snapshot(self, progress: SwitchProgress) -> Switch:
         engine = self._engines.of(progress.switch.target)
@@ -401,12 +415,15 @@ class Switcher:
 
     # What happened, and carrying out what follows
 
+    @property
+    def _state(self) -> machine.State:
+        return self._seating.state
+
     def _happen(self, event: machine.Event) -> None:
         if self._is_closed:
             return  # the engines go on; the next daemon adopts them
         before = self._state
-        self._state, actions = machine.step(before, event)
-        for action in actions:
+        for action in self._seating.step(event):
             self._carry_out(action)
         self._note_step()
         if self._state.wanted is not before.wanted and self._state.wanted != before.wanted:
@@ -415,6 +432,8 @@ class Switcher:
 
     def _carry_out(self, action: machine.Action) -> None:
         match action:
+            case machine.Grant(request=request) if request in self._tickets:
+                self._tickets[request].grant(action)
             case machine.AwaitMemory(target=target, attempt=attempt):
                 needed = self._state.rules.room.footprints.get(target.variant)
                 self._engines.await_memory(target, attempt, needed)
@@ -424,8 +443,6 @@ class Switcher:
                 incoming = self._state.incoming
                 following = incoming.target.variant if incoming is not None else None
                 self._engines.stop(attempt, kill=kill, following=following)
-            case machine.Grant(request=request) if request in self._tickets:
-                self._tickets[request].grant(action)
             case machine.Refuse(request=request) if request in self._tickets:
                 self._tickets[request].refuse(refusal(action))
             case machine.Cut(request=request, diagnosis=diagnosis) if request in self._tickets:
@@ -461,8 +478,7 @@ class Switcher:
         return self._tasks.create_task(_as_coroutine(work))
 
     def _has_leases(self, attempt: int) -> bool:
-        seated = shapes.resident(self._state, attempt)
-        return seated is not None and bool(seated.leases)
+        return self._seating.lease_count(attempt) > 0
 
     def _service_changed(self) -> None:
         self.topic.changed()

@@ -26,7 +26,7 @@ from footplate_tui.widgets.welcome import Welcome
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from footplate_tui.commands import CopyWanted, GaugesWanted, ReasoningWanted
+    from footplate_tui.commands import AsideWanted, CopyWanted, GaugesWanted, ReasoningWanted
     from footplate_tui.widgets.prompt import Prompt
     from footplate_tui.widgets.prose import Prose
 
@@ -35,7 +35,7 @@ class ChatScreen(ChatTurns, ChatScrolling):
     """One session and the prompt: the parts of the chat on one screen, and its line to the daemon."""
 
     BINDINGS = bindings(Place.CHAT)
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 -- the base class's type
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide"), (150, "-widest")]  # noqa: RUF012 -- the base class's type
 
     # What it shows.
 
@@ -44,6 +44,7 @@ class ChatScreen(ChatTurns, ChatScrolling):
             ChatParts.session_title, ChatParts.status, ChatParts.is_connected
         )
         with Container(id="stage"):
+            yield self._aside.data_bind(ChatParts.status)
             yield self._transcript
             yield self._pill
         yield self._chips
@@ -51,6 +52,7 @@ class ChatScreen(ChatTurns, ChatScrolling):
         yield StatusLine().data_bind(ChatParts.notice, ChatParts.standing, ChatParts.is_busy)
 
     def on_mount(self) -> None:
+        self._aside.set_class(self.footplate.remembered.aside, "-wanted")
         self._bring_draft()
         self.call_after_refresh(self._begin)
 
@@ -144,6 +146,14 @@ class ChatScreen(ChatTurns, ChatScrolling):
         from footplate_tui.screens.gauges import GaugesScreen  # noqa: PLC0415 -- not before the first picture
 
         self.app.push_screen(GaugesScreen().data_bind(ChatParts.status, ChatParts.is_connected))
+
+    def on_aside_wanted(self, message: AsideWanted) -> None:
+        message.stop()
+        is_wanted = not self._aside.has_class("-wanted")
+        self._aside.set_class(is_wanted, "-wanted")
+        self.footplate.remembered.keep_aside(on=is_wanted)
+        if is_wanted and not self.has_class("-widest"):
+            self._say("The panel is shown where the terminal is 150 columns wide.")
 
     def on_copy_wanted(self, message: CopyWanted) -> None:
         message.stop()

@@ -10,6 +10,7 @@ from textual.screen import Screen
 from footplate_tui.harmless import one_line
 from footplate_tui.turn_window import TurnWindow
 from footplate_tui.widgets.answer import Spoken
+from footplate_tui.widgets.aside import Aside
 from footplate_tui.widgets.chips import Chips
 from footplate_tui.widgets.header import answering
 from footplate_tui.widgets.notice import Notice
@@ -40,6 +41,7 @@ class ChatParts(Screen[None]):
         self._transcript = Transcript()
         self._prompt = Prompt()
         self._chips = Chips()
+        self._aside = Aside()
         self._window = TurnWindow(self._transcript, self._speaking)
         self._session: Session | None = None
         self._needs_user = ""

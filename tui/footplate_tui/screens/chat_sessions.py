@@ -154,6 +154,7 @@ class ChatSessions(ChatTalk):
             self._show_chips()
         self._remember_prompts()
         self.session_title = session.title if session else ""
+        self._aside.show_turns(self._window.turns)
         await self._window.mount(turn)
         if not (self._window.turns or self._window.waiting):
             await self._transcript.mount(Welcome())

@@ -128,8 +128,8 @@ class ChatTalk(ChatDraft, ChatSettings, ChatSwitches):
         try:
             async for news in conversation.follow_answer(daemon, turn.session_id, turn.number):
                 match news:
-                    case conversation.Grew(content, reasoning):
-                        answer.grow(content, reasoning)
+                    case conversation.Grew(content, reasoning, pieces):
+                        answer.grow(content, reasoning, pieces)
                     case conversation.Changed(changed):
                         self._window.replace(changed)
                         await answer.show(changed)
@@ -142,6 +142,7 @@ class ChatTalk(ChatDraft, ChatSettings, ChatSwitches):
         finally:
             self._streaming = None
             self.is_busy = False
+        self._aside.show_turns(self._window.turns)
         ended = self._window.turns[-1]
         if ended.error and ended.error.code == errors.EngineFailed.code:
             self.explain_turn(ended)

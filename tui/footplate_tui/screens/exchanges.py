@@ -20,7 +20,7 @@ from textual.widgets import Input, Static
 from footplate_daemon import errors
 from footplate_daemon.wire import Exchange, ExchangeFilter, ExchangeOutcome
 from footplate_tui import conversation
-from footplate_tui.commands import Place, bindings
+from footplate_tui.commands import Place, bindings, elsewhere
 from footplate_tui.exchange_lines import (
     OUTCOMES,
     UNDER_WAY,
@@ -52,6 +52,7 @@ KEYS = (
     "exchanges.runtime",
     "exchanges.replay",
     "exchanges.back",
+    *elsewhere("view.exchanges"),
 )
 UNDER_WAY_KEYS = ("exchanges.cancel", *KEYS)
 NOTHING_YET = (

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from footplate_daemon import errors
-from footplate_tui.commands import BY_ID, Place, bindings
+from footplate_tui.commands import BY_ID, Place, bindings, elsewhere
 from footplate_tui.gauge_words import engines, ram_holders
 from footplate_tui.gauges import beside, fitting, gpu_card, machine_card, no_gpu
 from footplate_tui.past import SECONDS, Past
@@ -62,7 +62,9 @@ class GaugesScreen(Screen[None]):
         yield self._said
         with self._stage:
             yield self._machine
-        yield KeyLine("gauges.close", "program.palette", "program.help", "view.theme")
+        yield KeyLine(
+            "gauges.close", *elsewhere("view.gauges"), "program.palette", "program.help", "view.theme"
+        )
 
     def on_mount(self) -> None:
         self._stage.focus()

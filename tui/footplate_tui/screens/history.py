@@ -25,7 +25,7 @@ from textual.widgets import Input, Static
 from footplate_daemon import errors
 from footplate_daemon.wire import ForkWish, SearchHit, Session, Status
 from footplate_tui import conversation
-from footplate_tui.commands import BY_ID, Place, bindings
+from footplate_tui.commands import BY_ID, Place, bindings, elsewhere
 from footplate_tui.enclosing import is_file
 from footplate_tui.format import count
 from footplate_tui.harmless import one_line
@@ -68,9 +68,10 @@ LIST_KEYS = (
     "history.export",
     "history.back",
     "history.import",
+    *elsewhere("session.history"),
 )
 SEARCH_KEYS = ("history.open", "history.back", "history.close")
-EMPTY_KEYS = ("history.import", "history.back")
+EMPTY_KEYS = ("history.import", "history.back", *elsewhere("session.history"))
 Answered = TypeVar("Answered")
 
 DAEMON_IS_DOWN = (

@@ -23,7 +23,7 @@ from textual.widgets import Input, Static
 from footplate_daemon import errors
 from footplate_daemon.wire import LogInfo, LogPage, Switch
 from footplate_tui import conversation
-from footplate_tui.commands import Place, bindings
+from footplate_tui.commands import Place, bindings, elsewhere
 from footplate_tui.format import count
 from footplate_tui.harmless import one_line
 from footplate_tui.log_lines import OWN, Level, LogLine, matching, proofs, proves, read
@@ -47,6 +47,7 @@ KEYS = (
     "logs.copy",
     "logs.mark",
     "logs.back",
+    *elsewhere("view.logs"),
 )
 FOUND_KEYS = ("logs.found", "logs.found_above", *KEYS)
 TYPING_KEYS = ("logs.back",)

@@ -22,6 +22,7 @@ from footplate_tui.slim_writer import is_behind
 from footplate_tui.theme import RUNTIMES
 from footplate_tui.widgets import answer_words
 from footplate_tui.widgets.ground import empty_rows
+from footplate_tui.widgets.pace import Pace
 from footplate_tui.widgets.prose import Prose
 from footplate_tui.widgets.reasoning import Reasoning
 
@@ -71,6 +72,7 @@ class Answer(Vertical):
         self._timer: Timer | None = None
         self._thinking_since: float | None = None
         self._drawn_in = 0.0
+        self._pace = Pace()
         self._turn: Turn | None = None
         self._failure: FootplateError | None = None
         self._has_parts = False
@@ -116,8 +118,9 @@ class Answer(Vertical):
         """Give nothing but ground: the parts paint themselves."""
         return empty_rows(self, crop)
 
-    def grow(self, content: str, reasoning: str) -> None:
-        """Take more of the answer; it is drawn soon."""
+    def grow(self, content: str, reasoning: str, pieces: int | None = None) -> None:
+        """Take more of the answer; it is drawn soon. `pieces`: in how many it has been sent so far."""
+        self._pace.take(pieces, monotonic())
         self.text += content
         self._undrawn += content
         self._reasoning_text += reasoning
@@ -242,5 +245,6 @@ class Answer(Vertical):
         if self._failure:
             return "lost"
         if self._turn is None or self._turn.state.value not in FINISHED:
-            return "answering" if self.text or self._reasoning_text else "waiting for the first token"
+            has_begun = bool(self.text or self._reasoning_text)
+            return self._pace.words if has_begun else "waiting for the first token"
         return answer_words.figures(self._turn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from textual.content import Content
 from textual.geometry import Region
@@ -13,6 +14,9 @@ from textual.widget import Widget
 
 class GaugeLines(Widget):
     """Shows one line in each row, as it is given them."""
+
+    fits_lines: ClassVar[bool] = True
+    """Whether it is as high as there are lines; otherwise its height is its style's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,8 +32,9 @@ class GaugeLines(Widget):
         """Show these from now on."""
         before, self.lines = self.lines, lines
         if len(before) != len(lines):
-            self.styles.height = len(lines)
-            self.refresh(layout=True)
+            if self.fits_lines:
+                self.styles.height = len(lines)
+            self.refresh(layout=self.fits_lines)
             return
         changed = [
             Region(0, row, self.size.width, 1)

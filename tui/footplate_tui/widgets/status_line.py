@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 
 IDLE_KEYS = (
     "prompt.send",
-    "prompt.newline",
     "model.switch",
+    "program.palette",
+    "program.help",
+    "session.history",
     "chat.turn",
     "view.gauges",
-    "program.palette",
-    "session.history",
+    "view.logs",
+    "view.exchanges",
+    "prompt.newline",
     "session.new",
     "chat.copy",
-    "program.help",
     "program.quit",
     "view.theme",
-    "scroll.up",
 )
+"""What opens everything else comes first: it is there on a screen of 80, too."""
 BUSY_KEYS = ("chat.stop", *IDLE_KEYS)
 
 GAP = 3

@@ -11,12 +11,26 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList, Static
 
+from footplate_tui.keymap import Keymap, keymap_of
+
 EXAMPLES = (
     "How do I switch runtime?",
     "What is a preset?",
     "What do the keys do?",
     "What should I do when vLLM runs out of memory?",
 )
+
+
+HINTS = {
+    "model.switch": "another model or runtime, and how it loads",
+    "session.history": "earlier sessions: find, open, fork",
+    "chat.attach": "attach an image or a text",
+    "session.settings": "instructions and parameters of this session",
+    "view.gauges": "what the GPU does, and whose its memory is",
+    "program.help": "every key",
+}
+"""What an empty session teaches, by the command's id."""
+HINT_KEY_CELLS = 5
 
 
 class Welcome(Vertical):
@@ -37,6 +51,7 @@ class Welcome(Vertical):
     def __init__(self) -> None:
         super().__init__()
         self._words = Static(markup=False)
+        self._hints = Static(markup=False, classes="hints")
 
     def compose(self) -> ComposeResult:
         yield self._words
@@ -51,8 +66,10 @@ class Welcome(Vertical):
             markup=False,
             classes="how",
         )
+        yield self._hints
 
     def on_mount(self) -> None:
+        self._hints.update(_hints(keymap_of(self.app)))
         self.show("", is_demonstration=False)
 
     def show(self, speaker: str, *, is_demonstration: bool) -> None:
@@ -69,7 +86,7 @@ class Welcome(Vertical):
         elif speaker:
             self._words.update(Content.assemble("A new session with ", (speaker, "bold"), ". Ask anything."))
         else:
-            self._words.update(Content.styled("A new session. No model answers yet.", "$muted"))
+            self._words.update("A new session. No model is loaded yet: the first question loads one.")
 
     def focus_examples(self) -> bool:
         """Give the focus to the last example; False when there are none to choose from."""
@@ -88,3 +105,14 @@ class Welcome(Vertical):
         if event.is_printable and event.character and event.character != " ":
             event.stop()
             self.post_message(self.Typed(event.character))
+
+
+def _hints(keymap: Keymap) -> Content:
+    lines = [
+        Content.assemble(
+            (f"{keymap.command(identity).shown:<{HINT_KEY_CELLS}}", "bold $footer-key-foreground"),
+            (words, "$muted"),
+        )
+        for identity, words in HINTS.items()
+    ]
+    return Content("\n").join(lines)
