@@ -100,7 +100,7 @@ async def test_a_pipe_gets_a_line_for_what_matters(capsys: pytest.CaptureFixture
         (
             progress(batch(total=100), lines_per_second=3.2, eta_seconds=31.0, in_flight=3, concurrency=8),
             False,
-            "3.2 lines/s · about 31.0 s left · 3 of 8 at a time",
+            "3.2 lines/s · about 31 s left · 3 of 8 at a time",
         ),
         (progress(batch(total=100), concurrency=8, retries=2), False, "0 of 8 at a time · 2 asked again"),
         (progress(batch(total=100), waiting=QUIET), False, "waits for quiet time: Somebody chatted."),

@@ -83,8 +83,14 @@ def test_a_rate_has_as_many_digits_as_mean_something(speed: float, text: str) ->
 def test_what_it_waits_for_is_said_with_its_end() -> None:
     window = BatchWaiting(reason=WaitsFor.BATCH_WINDOW, message="batch_window opens at 01:00.", until=0.0)
 
-    assert batch_words.waits(QUIET) == "waits for quiet time: Somebody chatted 12 s ago."
-    assert batch_words.waits(window).startswith("waits for batch window (until 19")
+    assert batch_words.waits(progress(waiting=QUIET)) == "waits for quiet time: Somebody chatted 12 s ago."
+    assert batch_words.waits(progress(waiting=window)).startswith("waits for batch window (until 19")
+
+
+def test_what_the_status_says_is_not_said_again() -> None:
+    looked_at = BatchWaiting(reason=WaitsFor.VALIDATION, message="Its file is being looked through.")
+
+    assert batch_words.waits(progress(batch(BatchStatus.VALIDATING), waiting=looked_at)) == ""
 
 
 def test_the_list_has_a_row_for_each() -> None:
@@ -171,7 +177,7 @@ def test_every_bad_line_is_named() -> None:
     ending = list(batch_words.ending(failed))
     shown = list(batch_words.whole_lines(progress(failed)))
 
-    assert ending[0] == "batch batch_1 failed before anything ran."
+    assert ending[0] == "batch_1 failed before anything ran."
     assert ending[1] == "  line 1: duplicate_custom_id (custom_id): Twice."
     assert ending[-2:] == ["  and 11 more", f"All of them: footplate batch show {ID}"]
     assert shown[-31:-1] == [
@@ -184,9 +190,9 @@ def test_the_end_says_what_to_do_next() -> None:
     done = batch(BatchStatus.COMPLETED, total=5, completed=5, completed_at=1_700_000_012)
     some = batch(BatchStatus.CANCELLED, total=5, completed=2, failed=3, cancelled_at=1_700_000_012)
 
-    assert list(batch_words.ending(done)) == ["batch batch_1 is completed: 5 lines answered in 12.0 s."]
+    assert list(batch_words.ending(done)) == ["batch_1 is completed: 5 lines answered in 12 s."]
     assert list(batch_words.ending(some)) == [
-        "batch batch_1 is cancelled: 2 of 5 lines answered in 12.0 s.",
+        "batch_1 is cancelled: 2 of 5 lines answered in 12 s.",
         "3 lines failed. Which: footplate batch results batch_1 --errors",
         "Ask them again: footplate batch retry-failed batch_1",
     ]

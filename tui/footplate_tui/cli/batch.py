@@ -135,7 +135,7 @@ def cancel(batch_id: str, *, as_json: bool) -> None:
     """End the batch ID; what was answered until then is kept."""
     ended = ask_about(batch_id, lambda client, found: client.cancel_batch(found))
     kept = f"What was answered is kept: footplate batch results {ended.id}"
-    click.echo(ended.model_dump_json() if as_json else f"batch {ended.id} is being cancelled. {kept}")
+    click.echo(ended.model_dump_json() if as_json else f"{ended.id} is being cancelled. {kept}")
 
 
 @batch.command()
@@ -192,8 +192,8 @@ def retry_failed(
 async def _follow(batch_id: str, *, as_json: bool) -> int:
     async with reaching.client() as client:
         found = await meant(client, batch_id)
-        with batch_following.Json() if as_json else batch_following.for_people() as shown:
-            ended = await batch_submit.followed(client, found, shown)
+        showing = batch_following.Json() if as_json else batch_following.for_people()
+        ended = await batch_submit.followed(client, found, showing)
     if not as_json:
         click.echo("\n".join(batch_words.ending(ended.batch)))
     return batch_words.exit_code(ended.batch)

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from footplate_daemon import errors
-from footplate_daemon.wire_batches import BatchProgress, WaitsFor
+from footplate_daemon.wire_batches import BatchProgress, BatchStatus, WaitsFor
 from footplate_tui.cli.batch_words import fraction, how_far, pace, state_line, waits
 from footplate_tui.cli.output import size
 from footplate_tui.conversation import PASSING, pause_before
@@ -102,22 +102,18 @@ class Lines(Nowhere):
     """A line when the status changes, when it begins to wait, and at every tenth of the way."""
 
     def __init__(self) -> None:
-        self._told: tuple[str, WaitsFor | None, int] | None = None
+        self._told: tuple[BatchStatus, WaitsFor | None, int] | None = None
 
     def show(self, progress: BatchProgress) -> None:
         """Write what has changed since."""
-        waiting = progress.waiting
-        news = (
-            progress.batch.status.value,
-            waiting.reason if waiting else None,
-            int(10 * (fraction(progress) or 0.0)),
-        )
+        waiting = progress.waiting.reason if progress.waiting else None
+        news = (progress.batch.status, waiting, int(10 * (fraction(progress) or 0.0)))
         if news == self._told or progress.batch.status.is_final:
             return
         self._told = news
         click.echo(state_line(progress))
-        if waiting:
-            click.echo(f"  {waits(waiting)}")
+        if waited := waits(progress):
+            click.echo(f"  {waited}")
 
     def show_away(self) -> None:
         """Write it."""
@@ -159,7 +155,7 @@ class Bar:
 def drawing(progress: BatchProgress, *, is_away: bool = False) -> RenderableType:
     """Draw a batch as it stands."""
     status = progress.batch.status.value.replace("_", " ")
-    below = AWAY if is_away else waits(progress.waiting) if progress.waiting else _speed(progress)
+    below = AWAY if is_away else waits(progress) or _speed(progress)
     return Group(
         _bar_row(status, fraction(progress), how_far(progress)),
         Text(f"  {below}", style="dim", no_wrap=True, overflow="ellipsis"),

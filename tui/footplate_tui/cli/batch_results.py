@@ -48,11 +48,11 @@ def wanted_files(batch: Batch, *, errors: bool, everything: bool) -> list[str]:
         return found
     if not batch.status.is_final:
         hint = f"Wait for its end: footplate batch show {batch.id} --follow"
-        raise Conflict(f"Batch {batch.id} has not ended.", hint=hint)
+        raise Conflict(f"{batch.id} has not ended.", hint=hint)
     if errors:
-        raise NotFound(f"No line of batch {batch.id} has failed.", hint="Its answers: leave out --errors.")
+        raise NotFound(f"No line of {batch.id} has failed.", hint="Its answers: leave out --errors.")
     way_out = "--errors" if batch.error_file_id else f"footplate batch show {batch.id}"
-    raise NotFound(f"No line of batch {batch.id} was answered.", hint=f"Why: {way_out}")
+    raise NotFound(f"No line of {batch.id} was answered.", hint=f"Why: {way_out}")
 
 
 async def copy(files: Files, file_ids: Sequence[str], target: IO[bytes]) -> None:

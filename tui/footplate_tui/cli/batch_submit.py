@@ -103,9 +103,8 @@ class Seeing:
             click.echo(made.model_dump_json() if self.as_json else "\n".join(_begun(made)))
             return 0
         if not self.as_json:
-            click.echo(f"batch {made.id} is submitted.")
-        with self._shown() as shown:
-            ended = (await followed(client, made.id, shown)).batch
+            click.echo(f"{made.id} is submitted.")
+        ended = (await followed(client, made.id, self._shown())).batch
         if self.output is not None and ended.output_file_id:
             with batch_results.sink(self.output) as target:
                 await batch_results.copy(client, [ended.output_file_id], target)
@@ -125,17 +124,20 @@ class Seeing:
         return batch_following.Nowhere() if self.as_json else batch_following.for_people()
 
 
-async def followed(client: FootplateClient, batch_id: str, shown: batch_following.Shown) -> BatchProgress:
+async def followed(
+    client: FootplateClient, batch_id: str, showing: AbstractContextManager[batch_following.Shown]
+) -> BatchProgress:
     """See a batch through; who interrupts that is told how to come back."""
     try:
-        return await batch_following.follow(client, batch_id, shown)
+        with showing as shown:
+            return await batch_following.follow(client, batch_id, shown)
     except asyncio.CancelledError:
         click.echo(f"The batch goes on. Come back: footplate batch show {batch_id} --follow", err=True)
         raise
 
 
 def _begun(made: Batch) -> Iterator[str]:
-    yield f"batch {made.id} is submitted."
+    yield f"{made.id} is submitted."
     yield f"See it through: footplate batch show {made.id} --follow"
 
 

@@ -10,6 +10,7 @@ from footplate_daemon.wire_batches import (
     BatchStatus,
     BatchWaiting,
     FailedLine,
+    WaitsFor,
 )
 from footplate_tui.cli.output import size, table
 from footplate_tui.format import count, duration, rate
@@ -120,7 +121,7 @@ def pace(progress: BatchProgress) -> str:
     if progress.output_tokens_per_second:
         parts.append(rate(progress.output_tokens_per_second))
     if progress.eta_seconds is not None and not progress.batch.status.is_final:
-        parts.append(f"about {duration(progress.eta_seconds)} left")
+        parts.append(f"about {_whole(progress.eta_seconds)} left")
     return " · ".join(parts)
 
 
@@ -131,21 +132,24 @@ def lines_rate(per_second: float) -> str:
     return f"{per_second:.1f}" if per_second < 99.95 else f"{per_second:,.0f}"
 
 
-def waits(waiting: BatchWaiting) -> str:
-    """Say what a batch waits for, and until when at the latest."""
+def waits(progress: BatchProgress) -> str:
+    """Say what a batch waits for, and until when at the latest; nothing where its status says it."""
+    waiting = progress.waiting
+    if waiting is None or waiting.reason is WaitsFor.VALIDATION:
+        return ""
     until = f" (until {moment(waiting.until)})" if waiting.until is not None else ""
     return f"waits for {_waited_for(waiting)}{until}: {one_line(waiting.message)}"
 
 
 def ending(batch: Batch) -> Iterator[str]:
     """Say how a batch ended, and what to do next."""
-    counts, done = batch.request_counts, f"batch {batch.id} is {_status(batch.status)}"
+    counts, done = batch.request_counts, f"{batch.id} is {_status(batch.status)}"
     match batch.status:
         case BatchStatus.COMPLETED:
             yield f"{done}: {count(counts.completed, 'line')} answered{_took(batch)}."
         case BatchStatus.FAILED:
             found = batch.errors.data if batch.errors else ()
-            yield f"batch {batch.id} failed before anything ran."
+            yield f"{batch.id} failed before anything ran."
             yield from (f"  {line}" for line in bad_lines(found, BAD_LINES_SHOWN))
             if len(found) > BAD_LINES_SHOWN:
                 yield f"All of them: footplate batch show {batch.id}"
@@ -163,7 +167,7 @@ def moment(at: float) -> str:
 
 def _row(progress: BatchProgress) -> tuple[str, ...]:
     counts = progress.batch.request_counts
-    waiting = f" ({_waited_for(progress.waiting)})" if progress.waiting else ""
+    waiting = f" ({_waited_for(progress.waiting)})" if progress.waiting and waits(progress) else ""
     speed, eta = progress.lines_per_second, progress.eta_seconds
     return (
         progress.batch.id,
@@ -172,7 +176,7 @@ def _row(progress: BatchProgress) -> tuple[str, ...]:
         f"{counts.completed + counts.failed:,}/{counts.total:,}",
         f"{counts.failed:,}" if counts.failed else "-",
         "-" if speed is None else lines_rate(speed),
-        "-" if eta is None or progress.batch.status.is_final else duration(eta),
+        "-" if eta is None or progress.batch.status.is_final else _whole(eta),
         _name(progress),
     )
 
@@ -181,8 +185,8 @@ def _facts(progress: BatchProgress) -> Iterator[tuple[str, str]]:
     batch = progress.batch
     yield "id", batch.id
     yield "status", state_line(progress)
-    if progress.waiting:
-        yield "waiting", waits(progress.waiting)
+    if waited := waits(progress):
+        yield "waiting", waited
     yield "endpoint", one_line(batch.endpoint)
     if batch.model:
         yield "model", one_line(batch.model)
@@ -251,7 +255,12 @@ def _waited_for(waiting: BatchWaiting) -> str:
 
 def _took(batch: Batch) -> str:
     ended = batch.completed_at or batch.expired_at or batch.cancelled_at
-    return "" if ended is None else f" in {duration(max(0.0, ended - batch.created_at))}"
+    return "" if ended is None else f" in {_whole(ended - batch.created_at)}"
+
+
+def _whole(seconds: float) -> str:
+    """Give a duration that is not known to a fraction of a second."""
+    return f"{max(1, round(seconds))} s" if seconds < 59.5 else duration(seconds)
 
 
 def _counted(*numbers: int) -> tuple[str, ...]:
