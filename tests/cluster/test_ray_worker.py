@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footplate_daemon.cluster.ray_worker import (
@@ -65,6 +65,24 @@ def test_the_profile_fills_what_the_client_leaves_out() -> None:
     assert filled["messages"][0] == {"role": "system", "content": "Be brief."}
     assert (filled["sampling"]["temperature"], filled["sampling"]["max_tokens"]) == (0.3, 7)
     assert kept["messages"] == own
+
+
+def test_a_profile_is_for_texts_and_of_it_what_the_endpoint_knows() -> None:
+    model = Model("w", defaults={"temperature": 0.3, "reasoning_effort": "none"}, system="Be brief.")
+
+    (embedded,) = asked(EMBEDDINGS, {"input": "a"}, model)
+    (completed,) = asked(COMPLETIONS, {"prompt": "a", "max_tokens": None}, model)
+
+    assert embedded == {"text": "a"}
+    assert (completed["sampling"]["temperature"], completed["sampling"]["max_tokens"]) == (0.3, 16)
+
+
+@pytest.mark.parametrize("prompt", [[], {}, 5, [[1], "a", 5], [[2**40]], [-1]])
+def test_a_prompt_that_is_none_is_refused(prompt: Any) -> None:
+    for endpoint, name in ((COMPLETIONS, "prompt"), (EMBEDDINGS, "input")):
+        with pytest.raises(Refused) as caught:
+            asked(endpoint, {name: prompt})
+        assert caught.value.param == name
 
 
 def test_several_choices_are_rows_each_with_a_seed_of_its_own() -> None:
@@ -143,10 +161,18 @@ def test_texts_to_embed_become_one_list(form: str) -> None:
         ({"temperature": "hot"}, "temperature"),
         ({"max_tokens": True}, "max_tokens"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"stop": ["a", 5]}, "stop"),
+        ({"stop": 5}, None),
+        ({"stop_token_ids": [2**40]}, "stop_token_ids"),
+        ({"top_k": 10**30}, "top_k"),
+        ({"messages": [{"content": "no role"}]}, "messages"),
+        ({"messages": ["Hi"]}, None),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
     ],
 )
-def test_what_would_be_answered_otherwise_than_asked_is_refused(body: dict[str, Any], param: str) -> None:
+def test_what_would_be_answered_otherwise_than_asked_is_refused(
+    body: dict[str, Any], param: str | None
+) -> None:
     with pytest.raises(Refused) as caught:
         asked(CHAT, {**HI, **body})
 
@@ -227,6 +253,7 @@ def test_what_was_answered_before_is_not_written_again(files: tuple[Path, Path])
     assert (ledger.completed, ledger.failed) == (2, 1)
 
 
+@settings(deadline=None)
 @given(cut=st.integers(0, 400))
 def test_whatever_is_left_of_a_file_each_line_is_in_it_once_at_the_end(
     tmp_path_factory: pytest.TempPathFactory, cut: int

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from tests.conftest import paths_in
 
+from footplate_daemon import processes
 from footplate_daemon.catalog import Catalog
 from footplate_daemon.cluster import submitting
 from footplate_daemon.cluster.submitting import Wish, model
@@ -285,6 +285,11 @@ def test_a_worker_that_dies_leaves_its_last_words(bench: Bench) -> None:
     assert str(log) in (caught.value.hint or "")
 
 
+def is_alive(pid: int) -> bool:
+    found = processes.identify(pid)
+    return found is not None and processes.is_alive(found)
+
+
 def test_who_stops_it_ends_the_worker_and_all_that_it_started(bench: Bench) -> None:
     bench.worker(
         """
@@ -304,5 +309,4 @@ child.wait()
         submitting.submit(bench.wish(request()), bench.catalog, bench.paths, bench.environment, tell)
 
     counts = bench.told[-1].batch.request_counts
-    assert not psutil.pid_exists(counts.completed)
-    assert not psutil.pid_exists(counts.total)
+    assert not any(is_alive(pid) for pid in (counts.completed, counts.total))

@@ -40,9 +40,11 @@ ANSWERS_AT_ONCE = 500
 ANSWERS_KEPT = 5000
 """Answers that may wait to be fetched; the stages pause above that."""
 WAIT_SECONDS = 2.0
+LOCAL_ATTEMPTS = 3
 MOST_CHOICES = 128
 """vLLM's own limit for `n`."""
 LARGEST_SEED = 2**63 - 1
+LARGEST_TOKEN = 2**31 - 1
 COMPLETION_TOKENS = 16
 """OpenAI's default for /v1/completions, where a chat's is all that is left of the context."""
 STAGE_CPUS = 0.25
@@ -302,11 +304,17 @@ def _connected(order: Order) -> Iterator[None]:
         # Small: what passes through are prompts and answers.
         options |= {"object_store_memory": 200 * 2**20, "include_dashboard": False}
         options |= {"num_cpus": order.local_cpus, "_temp_dir": str(order.folder) if order.folder else None}
-    try:
-        ray.init(address=order.address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        message = f"The Ray cluster at {order.address} cannot be used: {_first_line(error)}"
-        raise Unusable(message) from error
+    # Ray gives a node of its own half a minute to start, which a busy machine does not always have.
+    attempts = LOCAL_ATTEMPTS if order.address == "local" else 1
+    for left in reversed(range(attempts)):
+        try:
+            ray.init(address=order.address, **options)
+            break
+        except Exception as error:  # Ray raises it bare
+            ray.shutdown()
+            if not left:
+                message = f"The Ray cluster at {order.address} cannot be used: {_first_line(error)}"
+                raise Unusable(message) from error
     try:
         yield
     finally:
@@ -417,13 +425,18 @@ class Gathered:
 
     def split(self, line: Line, model: Model) -> list[dict[str, Any]]:
         """Give the rows of a line; raise `Refused` for what the processor cannot do."""
-        body = {**model.defaults, **line.body}
-        if self._endpoint == CHAT:
-            rows = _chat_rows(body, model.system)
-        elif self._endpoint == COMPLETIONS:
-            rows = _completion_rows(body)
-        else:
-            rows = _embedding_rows(body)
+        known = KNOWN[self._endpoint]
+        _only(line.body, known)
+        body = {name: value for name, value in model.defaults.items() if name in known} | dict(line.body)
+        try:
+            if self._endpoint == CHAT:
+                rows = _chat_rows(body, model.system)
+            elif self._endpoint == COMPLETIONS:
+                rows = _completion_rows(body)
+            else:
+                rows = _embedding_rows(body)
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+            raise Refused(f"The request cannot be understood: {_first_line(error)}.", None) from error
         self._parts[line.number] = [None] * len(rows)
         self._asked[line.number] = {"encoding_format": body.get("encoding_format")}
         return [
@@ -475,12 +488,16 @@ OF_COMPLETION = {*OF_TEXT, "prompt"}
 OF_EMBEDDING = {*COMMON, "input", "encoding_format"}
 
 
+KNOWN = {CHAT: OF_CHAT, COMPLETIONS: OF_COMPLETION, EMBEDDINGS: OF_EMBEDDING}
+
+
 def _chat_rows(body: Mapping[str, Any], system: str | None) -> list[dict[str, Any]]:
-    _only(body, OF_CHAT)
     messages = [_message(message) for message in body["messages"]]
     if system and not any(message["role"] in {"system", "developer"} for message in messages):
         messages = [{"role": "system", "content": system}, *messages]
-    limit = body.get("max_completion_tokens", body.get("max_tokens"))
+    limit = body.get("max_completion_tokens")
+    if limit is None:
+        limit = body.get("max_tokens")
     template = dict(body.get("chat_template_kwargs") or {})
     if body.get("reasoning_effort") is not None:
         template.setdefault("reasoning_effort", body["reasoning_effort"])
@@ -490,6 +507,8 @@ def _chat_rows(body: Mapping[str, Any], system: str | None) -> list[dict[str, An
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """Give a message whose content is one text, as templates want it."""
     content = message.get("content")
+    if not isinstance(message.get("role"), str):
+        raise Refused("Each message needs a role.", "messages")
     if isinstance(content, list):
         if any(part.get("type") not in {"text", "input_text"} for part in content):
             raise Refused("The batch processor on Ray reads text alone, no pictures or sound.", "messages")
@@ -498,21 +517,23 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _completion_rows(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    _only(body, OF_COMPLETION)
-    prompt = body["prompt"]
-    many = prompt if isinstance(prompt, list) and not _are_tokens(prompt) else [prompt]
+    limit = body.get("max_tokens")
     rows = []
-    for one in many:
-        asked = {"tokens": one} if _are_tokens(one) else {"text": one}
-        rows += _choices(body, asked, body.get("max_tokens", COMPLETION_TOKENS))
+    for prompt in _prompts(body["prompt"], "prompt"):
+        rows += _choices(body, prompt, COMPLETION_TOKENS if limit is None else limit)
     return rows
 
 
 def _embedding_rows(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    _only(body, OF_EMBEDDING)
-    given = body["input"]
+    return _prompts(body["input"], "input")
+
+
+def _prompts(given: Any, name: str) -> list[dict[str, Any]]:
+    """Read a text or its tokens, or a list of them."""
     many = given if isinstance(given, list) and not _are_tokens(given) else [given]
-    return [{"tokens": one} if _are_tokens(one) else {"text": one} for one in many]
+    if not many or not all(isinstance(one, str) or _are_tokens(one) for one in many):
+        raise Refused(f"{name} must be a text or a list of tokens, or a list of them.", name)
+    return [{"text": one} if isinstance(one, str) else {"tokens": one} for one in many]
 
 
 def _only(body: Mapping[str, Any], known: set[str]) -> None:
@@ -523,7 +544,9 @@ def _only(body: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _are_tokens(given: Any) -> bool:
-    return isinstance(given, list) and bool(given) and all(type(token) is int for token in given)
+    if not isinstance(given, list) or not given:
+        return False
+    return all(type(token) is int and 0 <= token <= LARGEST_TOKEN for token in given)
 
 
 def _choices(body: Mapping[str, Any], asked: Mapping[str, Any], limit: Any) -> list[dict[str, Any]]:
@@ -534,7 +557,11 @@ def _choices(body: Mapping[str, Any], asked: Mapping[str, Any], limit: Any) -> l
             sampling[name] = _converted(name, body[name], convert)
     stop = body.get("stop") or []
     sampling["stop"] = [stop] if isinstance(stop, str) else list(stop)
+    if not all(isinstance(text, str) for text in sampling["stop"]):
+        raise Refused("stop must be a text or a list of them.", "stop")
     sampling["stop_token_ids"] = list(body.get("stop_token_ids") or [])
+    if sampling["stop_token_ids"] and not _are_tokens(sampling["stop_token_ids"]):
+        raise Refused("stop_token_ids must be a list of tokens.", "stop_token_ids")
     if limit is not None:
         sampling["max_tokens"] = _converted("max_tokens", limit, int)
     sampling["structured_outputs"] = _structure(body.get("response_format"))
@@ -553,7 +580,7 @@ def _choices(body: Mapping[str, Any], asked: Mapping[str, Any], limit: Any) -> l
 
 def _converted(name: str, value: Any, convert: Callable[[Any], Any]) -> Any:
     is_fit = isinstance(value, bool) if convert is bool else type(value) in {int, float}
-    if not is_fit or (convert is int and int(value) != value):
+    if not is_fit or (convert is int and (int(value) != value or abs(value) > LARGEST_SEED)):
         raise Refused(f"{name} has a value that is none: {json.dumps(value)[:80]}.", name)
     return convert(value)
 

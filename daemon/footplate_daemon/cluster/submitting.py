@@ -168,8 +168,9 @@ def model(name: str, wish: Wish, catalog: Catalog) -> Model:
                 hint="Put the model on vLLM in config.toml, or say it: --weights ORG/NAME",
             )
         return Model(location, _engine(wish, {}), environment=dict(wish.environment))
-    # Without its preset: that is for the size of this machine's GPU.
-    told = {"max_model_len": variant.context, **variant.parameters}
+    # Without its preset, which is for the size of this machine's GPU, and without another runtime's words.
+    is_vllm = variant.runtime == "vllm"
+    told = {"max_model_len": variant.context, **(variant.parameters if is_vllm else {})}
     template = told.get("chat_template")
     return Model(
         wish.weights or variant.weights.location,
@@ -177,7 +178,7 @@ def model(name: str, wish: Wish, catalog: Catalog) -> Model:
         variant.profile_body,
         variant.profile.system,
         _template(str(template)) if template else None,
-        {**variant.env, **wish.environment},
+        {**(variant.env if is_vllm else {}), **wish.environment},
     )
 
 
