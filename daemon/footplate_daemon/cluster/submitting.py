@@ -5,13 +5,11 @@ Blocks, and needs no daemon. Its files are the batch: the same wish again asks o
 """
 
 import contextlib
-import hashlib
 import json
 import re
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,26 +18,16 @@ from footplate_daemon import environments, guide, processes, settings, weights
 from footplate_daemon.batches.validation import Findings, Limits, Validation
 from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.cluster.ray_worker import ENDPOINTS, Model, Order
-from footplate_daemon.errors import EngineFailed, FootplateError, Invalid, NotFound, Unavailable
+from footplate_daemon.cluster.telling import Story, Tell
+from footplate_daemon.errors import FootplateError, Invalid, NotFound, Unavailable
 from footplate_daemon.processes import ProcessId
 from footplate_daemon.settings import Paths, Settings
-from footplate_daemon.wire_batches import (
-    Batch,
-    BatchError,
-    BatchErrors,
-    BatchProgress,
-    BatchStatus,
-    BatchWaiting,
-    RequestCounts,
-    WaitsFor,
-)
+from footplate_daemon.wire_batches import BatchError, BatchProgress
 
 WORKER = Path(__file__).with_name("ray_worker.py")
 LOG = "ray-worker.log"
 END_SECONDS = 20.0
 """How long an interrupted worker may take to leave the cluster."""
-PACE_SECONDS = 30.0
-"""The pace is that of so long a while."""
 TAIL_LINES = 12
 CPU_CACHE_BYTES = 1024**3
 """vLLM's share for its cache on the CPU, where nothing is said: its own default is most of the memory."""
@@ -74,9 +62,6 @@ class Wish:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Of the engines; goes over the catalog's."""
     local_cpus: int | None = None
-
-
-Tell = Callable[[BatchProgress], None]
 
 
 def address(text: str) -> str:
@@ -125,10 +110,10 @@ def submit(
     """
     program = python(environment)
     _check(wish)
-    story = _Story(wish, tell)
+    story = Story(wish.address, wish.endpoint, wish.input, wish.output, tell)
     found = _validated(wish, catalog)
     if not found.is_good:
-        return story.refused(found)
+        return story.refused(found.all_errors())
     models = {name: model(name, wish, catalog) for name in found.models}
     # In /tmp itself: the paths of a cluster's sockets are long.
     with tempfile.TemporaryDirectory(prefix="fp-ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
@@ -136,7 +121,7 @@ def submit(
         with _worker(program, order, paths.logs_dir / LOG, environment) as worker:
             for event in worker.events():
                 story.hear(event)
-    return story.ended(worker)
+    return story.ended(worker.process.returncode, worker.log, worker.tail())
 
 
 def _order(wish: Wish, models: Mapping[str, Model], folder: Path) -> Order:
@@ -342,105 +327,3 @@ def _end(process: subprocess.Popen[str], leader: ProcessId | None) -> None:
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
-
-
-# --- What is told of it ----------------------------------------------------------------------------------
-
-
-class _Story:
-    """A batch on a cluster, in the shapes in which every batch is told."""
-
-    def __init__(self, wish: Wish, tell: Tell) -> None:
-        self._wish = wish
-        self._tell = tell
-        self._began_at = time.monotonic()
-        digest = hashlib.blake2b(str(wish.output.absolute()).encode(), digest_size=8).hexdigest()
-        self._batch = Batch(
-            id=f"batch_{digest}",
-            endpoint=wish.endpoint,
-            input_file_id=wish.input.name,
-            completion_window="24h",
-            status=BatchStatus.VALIDATING,
-            created_at=int(time.time()),
-        )
-        self._waiting: BatchWaiting | None = None
-        self._steps: list[tuple[float, int]] = []
-        """When how many lines were done, of late."""
-        self._problem: str | None = None
-        self._show()
-
-    def refused(self, found: Findings) -> BatchProgress:
-        """End it before anything ran."""
-        errors = BatchErrors(data=found.all_errors())
-        self._update(status=BatchStatus.FAILED, errors=errors, failed_at=int(time.time()))
-        return self._show()
-
-    def hear(self, event: Mapping[str, Any]) -> None:
-        """Take in what the worker says."""
-        match event["event"]:
-            case "begun":
-                counts = RequestCounts(
-                    total=event["total"], completed=event["completed"], failed=event["failed"]
-                )
-                now = int(time.time())
-                self._update(status=BatchStatus.IN_PROGRESS, in_progress_at=now, request_counts=counts)
-            case "loading":
-                message = f"{event['model']} is being loaded on {self._wish.address}."
-                self._waiting = BatchWaiting(reason=WaitsFor.ENGINE, message=message)
-            case "waiting":
-                self._waiting = BatchWaiting(reason=WaitsFor.ENGINE, message=event["message"])
-            case "progress" | "done":
-                self._count(event["completed"], event["failed"])
-            case "failed":
-                self._problem = event["message"]
-        self._show()
-
-    def ended(self, worker: _Worker) -> BatchProgress:
-        """Give how it ended; raise `EngineFailed` if lines are left that nobody answers."""
-        if worker.process.returncode or self._problem:
-            tail = worker.tail()
-            raise EngineFailed(
-                self._problem
-                or "\n".join(["The worker on Ray ended early.", *(f"  {line}" for line in tail)]),
-                hint=f"The same command goes on from here. All that was logged: {worker.log}",
-                details={"log_tail": tail},
-            )
-        now = int(time.time())
-        self._waiting = None
-        self._update(status=BatchStatus.COMPLETED, finalizing_at=now, completed_at=now)
-        return self._show()
-
-    def _count(self, completed: int, failed: int) -> None:
-        before = self._batch.request_counts
-        if completed > before.completed and self._waiting is not None:
-            self._waiting = None  # an engine answers: from now on there is a pace
-            self._steps = []
-        counts = before.model_copy(update={"completed": completed, "failed": failed})
-        self._update(request_counts=counts)
-        now = time.monotonic()
-        self._steps.append((now, completed + failed))
-        while self._steps[0][0] < now - PACE_SECONDS and len(self._steps) > 2:
-            del self._steps[0]
-
-    def _update(self, **changes: Any) -> None:
-        self._batch = self._batch.model_copy(update=changes)
-
-    def _show(self) -> BatchProgress:
-        counts, pace = self._batch.request_counts, self._pace()
-        left = counts.total - counts.completed - counts.failed
-        told = BatchProgress(
-            batch=self._batch,
-            input_filename=self._wish.input.name,
-            lines_per_second=pace,
-            eta_seconds=left / pace if pace and left else None,
-            running_seconds=time.monotonic() - self._began_at,
-            waiting=self._waiting,
-        )
-        self._tell(told)
-        return told
-
-    def _pace(self) -> float | None:
-        if len(self._steps) < 2 or self._waiting is not None:
-            return None
-        (first_at, first), (last_at, last) = self._steps[0], self._steps[-1]
-        return (last - first) / (last_at - first_at) if last_at > first_at else None

@@ -94,6 +94,7 @@ def submit(
     footplate batch submit requests.jsonl --on ray://head.example:10001 -o results.jsonl
     """  # noqa: D301 - click's sign for "do not wrap"
     named = {batch_words.NAME_KEY: name} if name else {}
+    batch_on_ray.check(on, cluster, named | metadata)
     seeing = batch_submit.Seeing(waits=wait or output is not None, as_json=as_json, output=output)
 
     with batch_submit.taken(file) as (path, filename):

@@ -35,10 +35,8 @@ def _pairs(_: click.Context, __: click.Parameter, pairs: Sequence[str]) -> dict[
 _OPTIONS = (
     click.option("--on", metavar="RAY", help="Answer it on a Ray cluster: ray://HOST:10001, auto, local."),
     click.option("--weights", help="With --on: what the nodes load: ORG/NAME, or a path on each of them."),
-    click.option("--replicas", type=click.IntRange(1), default=1, help="With --on: so many engines at most."),
-    click.option(
-        "--gpus", type=click.FloatRange(0), default=1.0, help="With --on: GPUs of each; 0 for the CPU."
-    ),
+    click.option("--replicas", type=click.IntRange(1), help="With --on: so many engines at most; 1."),
+    click.option("--gpus", type=click.FloatRange(0), help="With --on: GPUs of each, 1; 0 for the CPU."),
     click.option(
         "--engine",
         multiple=True,
@@ -56,6 +54,21 @@ def options(command: Command) -> Command:
     return command
 
 
+def check(on: str | None, cluster: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """Raise `Invalid` for what is said of a cluster without one, or of a batch that no daemon keeps."""
+    said = [name for name, value in cluster.items() if value not in (None, {})]
+    if on is None and said:
+        raise Invalid(
+            f"--{said[0]} is for a batch on a cluster.", param=said[0], hint="Name it: --on ray://HOST:10001"
+        )
+    if on is not None and metadata:
+        raise Invalid(
+            "A batch on a cluster has no name and no metadata: its files are all that is kept.",
+            param="metadata",
+            hint="Leave out --name and --metadata.",
+        )
+
+
 def submit(
     file: Path,
     endpoint: str,
@@ -71,7 +84,8 @@ def submit(
             "The answers from a cluster need a file.", param="output", hint="Name it: -o answers.jsonl"
         )
     paths = Paths.from_environment(os.environ)
-    wish = submitting.Wish(submitting.address(on), file, endpoint, output, errors_beside(output), **cluster)
+    said = {name: value for name, value in cluster.items() if value is not None}
+    wish = submitting.Wish(submitting.address(on), file, endpoint, output, errors_beside(output), **said)
     listed = submitting.read_catalog(paths)
     with batch_following.Nowhere() if as_json else batch_following.for_people() as shown:
         try:
