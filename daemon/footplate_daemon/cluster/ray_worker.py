@@ -12,11 +12,9 @@ where it was interrupted. Says how far it is on standard output, a JSON object a
 """
 # ruff: noqa: PLC0415 - ray, transformers and vllm take seconds to import, and only some nodes need each
 
-import argparse
 import contextlib
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import queue
@@ -116,10 +114,6 @@ class Line:
 
 def main() -> int:
     """Carry out an order; give the exit code: 0 when every line is in one of the files."""
-    parser = argparse.ArgumentParser("ray_worker.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only say whether this environment can do it")
-    if parser.parse_args().check:
-        return _check()
     _end_on_signals()
     order = Order.parse(sys.stdin.read())
     try:
@@ -136,21 +130,6 @@ def main() -> int:
         _tell("failed", message="It was interrupted; the same order goes on from here.")
         return 1
     _tell("done", completed=ledger.completed, failed=ledger.failed)
-    return 0
-
-
-def _check() -> int:
-    """Say what is there; 2 with a sentence about what is not."""
-    import importlib.metadata as installed
-
-    versions = {}
-    for name in ("ray", "pyarrow", "vllm", "transformers"):
-        if importlib.util.find_spec(name) is None:
-            _tell("failed", message=f"There is no {name} in {sys.prefix}.")
-            return 2
-        with contextlib.suppress(installed.PackageNotFoundError):
-            versions[name] = installed.version(name)
-    _tell("checked", versions=versions, python=".".join(map(str, sys.version_info[:3])))
     return 0
 
 

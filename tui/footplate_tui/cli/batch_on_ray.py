@@ -36,7 +36,7 @@ _OPTIONS = (
     click.option("--on", metavar="RAY", help="Answer it on a Ray cluster: ray://HOST:10001, auto, local."),
     click.option("--weights", help="With --on: what the nodes load: ORG/NAME, or a path on each of them."),
     click.option("--replicas", type=click.IntRange(1), help="With --on: so many engines at most; 1."),
-    click.option("--gpus", type=click.FloatRange(0), help="With --on: GPUs of each, 1; 0 for the CPU."),
+    click.option("--gpus", type=click.FloatRange(0), help="With --on: GPUs of each; 1, and 0 is the CPU."),
     click.option(
         "--engine",
         multiple=True,
