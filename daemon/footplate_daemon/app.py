@@ -16,6 +16,8 @@ from footplate_daemon.access_log import AccessLog
 from footplate_daemon.batches.files import Files
 from footplate_daemon.batches.keeper import Batches
 from footplate_daemon.batches.lanes import Surroundings
+from footplate_daemon.benchmarks.keeper import Benchmarks
+from footplate_daemon.benchmarks.running import Parts as BenchmarkParts
 from footplate_daemon.catalog import Catalog, Variant, diff, runtime_of
 from footplate_daemon.deep_health import DeepLook
 from footplate_daemon.errors import FootplateError
@@ -46,6 +48,7 @@ from footplate_daemon.runtimes.vllm import Vllm
 from footplate_daemon.settings import Paths, Settings
 from footplate_daemon.store import batch_migrations
 from footplate_daemon.store.batches import BatchStore
+from footplate_daemon.store.benchmarks import BenchmarkStore
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.exchanges import ExchangeStore
 from footplate_daemon.store.files import FileStore
@@ -81,6 +84,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                 switcher = tasks.create_task(daemon.switcher.run(), name="switcher")
                 batches = tasks.create_task(daemon.batches.run(), name="batches")
                 turns = tasks.create_task(daemon.turns.run(), name="turns")
+                benchmarks = tasks.create_task(daemon.benchmarks.run(), name="benchmarks")
                 ledger = tasks.create_task(daemon.ledger.run(), name="ledger")
                 sampler = tasks.create_task(daemon.sampler.run(), name="sampler")
                 keys = tasks.create_task(daemon.keys.run(), name="keys")
@@ -93,7 +97,7 @@ async def run(paths: Paths, configuration: Settings, environment: Mapping[str, s
                 await serving.serve(listener, face)
                 logger.info("stopping")
                 # Each before what it still writes to.
-                for task in (doors, batches, turns, switcher, ledger, sampler, keys, access):
+                for task in (doors, benchmarks, batches, turns, switcher, ledger, sampler, keys, access):
                     task.cancel()
                     await asyncio.wait({task})
                 await daemon.gateway.close()
@@ -117,6 +121,7 @@ class Daemon:
     gateway: Gateway
     turns: TurnKeeper
     batches: Batches
+    benchmarks: Benchmarks
     ledger: Ledger
     access_log: AccessLog
     metrics: Metrics
@@ -328,6 +333,10 @@ async def _wire(
     await switches.cut_unfinished(time.time())
     await exchanges.cut_unfinished()
     await sessions.purge()
+    measured = BenchmarkStore(database)
+    before = await measured.cut_unfinished(time.time())
+    if before is not None:
+        await WantedStore(database).set_wanted(before)
     runtimes, hosts = build_runtimes(configuration, environment)
     listed = build_catalog(configuration, paths, runtimes)
     gpus = NvmlThread()
@@ -396,6 +405,19 @@ async def _wire(
         gateway=gateway,
         turns=TurnKeeper(gateway, sessions),
         batches=batches,
+        benchmarks=Benchmarks(
+            BenchmarkParts(
+                switcher,
+                lambda: daemon.catalog,
+                runtimes,
+                measured,
+                sampler,
+                gpus,
+                ledger,
+                settings.hf_cache_dir(environment),
+            ),
+            lambda name, runtime: daemon.find(name, runtime),  # noqa: PLW0108 - the daemon comes after
+        ),
         ledger=ledger,
         access_log=log,
         metrics=metrics,
@@ -431,6 +453,7 @@ def _control_parts(daemon: Daemon) -> ControlParts:
         switches=daemon.switches,
         sessions=daemon.sessions,
         turns=daemon.turns,
+        benchmarks=daemon.benchmarks,
         sampler=daemon.sampler,
         metrics=daemon.metrics,
         deep_look=daemon.deep_look,

@@ -15,7 +15,7 @@ import httpx
 from httpx_sse import ServerSentEvent, aconnect_sse
 from pydantic import BaseModel
 
-from footplate_daemon import errors, wire, wire_batches
+from footplate_daemon import errors, wire, wire_batches, wire_benchmarks
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -209,6 +209,47 @@ class FootplateClient:
         patience = httpx.Timeout(None, connect=CONNECT_SECONDS)
         params = _given(runtime=runtime, variant=variant)
         return wire.Replay.model_validate(await self._json("POST", path, params=params, timeout=patience))
+
+    async def start_benchmark(self, wish: wire_benchmarks.BenchmarkWish) -> wire_benchmarks.BenchmarkRun:
+        """`POST /api/v1/benchmark`: begin a run, or queue it behind those before; it needs no follower."""
+        return await self._post("/api/v1/benchmark", wish, wire_benchmarks.BenchmarkRun)
+
+    async def benchmark_runs(
+        self, limit: int = 50, before: int | None = None, purpose: wire_benchmarks.Purpose | None = None
+    ) -> wire_benchmarks.BenchmarkPage:
+        """`GET /api/v1/benchmark`: newest first; those that follow a page with its `before`."""
+        params = _given(limit=limit, before=before, purpose=purpose)
+        return wire_benchmarks.BenchmarkPage.model_validate(
+            await self._json("GET", "/api/v1/benchmark", params=params)
+        )
+
+    async def benchmark_run(
+        self, run_id: int, *, records: bool = False, cell: int | None = None
+    ) -> wire_benchmarks.BenchmarkRun:
+        """`GET /api/v1/benchmark/{id}`: with `records` every request, of one `cell` if that is given."""
+        params = _given(records=1 if records else None, cell=cell)
+        return wire_benchmarks.BenchmarkRun.model_validate(
+            await self._json("GET", f"/api/v1/benchmark/{run_id}", params=params)
+        )
+
+    async def follow_benchmark(
+        self, run_id: int
+    ) -> AsyncIterator[wire_benchmarks.BenchmarkRun | wire_benchmarks.LivePoint]:
+        """`GET …/{id}/events`: the run now and after changes, a point each second; the last is its end."""
+        async with self._events(f"/api/v1/benchmark/{run_id}/events") as events:
+            async for event in events:
+                if event.event == "run":
+                    yield wire_benchmarks.BenchmarkRun.model_validate_json(event.data)
+                elif event.event == "point":
+                    yield wire_benchmarks.LivePoint.model_validate_json(event.data)
+
+    async def cancel_benchmark(self, run_id: int) -> wire_benchmarks.BenchmarkRun:
+        """`POST …/{id}/cancel`: what was measured is kept; `Conflict` when it has ended."""
+        return await self._post(f"/api/v1/benchmark/{run_id}/cancel", None, wire_benchmarks.BenchmarkRun)
+
+    async def delete_benchmark(self, run_id: int) -> None:
+        """`DELETE /api/v1/benchmark/{id}`: for good; `Conflict` while it waits or runs."""
+        await self._response("DELETE", f"/api/v1/benchmark/{run_id}")
 
     async def follow_status(self) -> AsyncIterator[wire.Status]:
         """Yield the status now and whenever it changes, until the connection ends."""

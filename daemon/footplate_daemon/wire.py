@@ -151,7 +151,7 @@ class Switch(Shape):
     preset: str | None = None
     previous: str | None = None
     reason: str = "asked"
-    """`asked`, `request`, `restore`, `rollback`, `remedy`, `restart`."""
+    """`asked`, `request`, `restore`, `rollback`, `remedy`, `restart`, `adopted`, `benchmark`."""
     outcome: SwitchOutcome = "running"
     started_at: float
     ended_at: float | None = None

@@ -175,7 +175,7 @@ class Gateway:
             exchange.preset = lease.preset
             exchange.queue_ms = lease.queue_seconds * 1000
             exchange.switch_ms = lease.switch_seconds * 1000
-            body = _filled(ask.body, variant) if ask.path in FILLED else ask.body
+            body = filled(ask.body, variant) if ask.path in FILLED else ask.body
             hides_usage = ask.streams and ask.path in FILLED and not _asks_for_usage(body)
             call = runtime.call(
                 ask.path,
@@ -312,7 +312,7 @@ def _complete(entry: Entry, answering: Answering) -> None:
     entry.gaps = answering.gaps
 
 
-def _filled(body: Mapping[str, Any], variant: Variant) -> Mapping[str, Any]:
+def filled(body: Mapping[str, Any], variant: Variant) -> Mapping[str, Any]:
     """Fill from the variant's profile what the client left out."""
     filled = {**variant.profile_body, **body}
     system = variant.profile.system

@@ -79,7 +79,7 @@ class Memory:
         """Give the bytes that these processes hold together."""
         look = await self._look()
         if look is None:
-            return await asyncio.to_thread(_resident_bytes, group)
+            return await asyncio.to_thread(resident_bytes, group)
         return sum(look.held.get(process.pid) or 0 for process in group)
 
     async def holders(self) -> tuple[GpuHolder, ...]:
@@ -285,7 +285,7 @@ def _ram_available() -> int:
     return available
 
 
-def _resident_bytes(group: Sequence[ProcessId]) -> int:
+def resident_bytes(group: Sequence[ProcessId]) -> int:
     """Sum what is in RAM; a page that several of them share counts once."""
     return sum(_proportional_bytes(process) for process in group)
 

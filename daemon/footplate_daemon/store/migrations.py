@@ -184,6 +184,32 @@ _BRANCHES = """
     );
 """
 
+_BENCHMARKS = """
+    CREATE TABLE benchmark_runs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        purpose TEXT NOT NULL,
+        state TEXT NOT NULL,
+        record TEXT NOT NULL,
+        before TEXT
+    );
+    CREATE INDEX benchmark_runs_by_state ON benchmark_runs (state);
+
+    CREATE TABLE benchmark_cells (
+        run INTEGER NOT NULL REFERENCES benchmark_runs (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        record TEXT NOT NULL,
+        requests BLOB,
+        PRIMARY KEY (run, number)
+    );
+
+    CREATE TABLE weight_hashes (
+        path TEXT PRIMARY KEY,
+        size INTEGER NOT NULL,
+        changed_ns INTEGER NOT NULL,
+        sha256 TEXT NOT NULL
+    );
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE sessions (
@@ -271,4 +297,5 @@ MIGRATIONS: tuple[str, ...] = (
     _SEARCH,
     _KEYS,
     _BRANCHES,
+    _BENCHMARKS,
 )

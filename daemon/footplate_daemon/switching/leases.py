@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from footplate_daemon.catalog import Variant
-from footplate_daemon.errors import Busy, EngineFailed, FootplateError, Unavailable
+from footplate_daemon.errors import Busy, Conflict, EngineFailed, FootplateError, Unavailable
 from footplate_daemon.switching.engine import engine_name
 from footplate_daemon.switching.machine import Grant, Refusal, Refuse
 from footplate_daemon.switching.probe import Address
@@ -37,6 +37,30 @@ class Lease(NamedTuple):
 
 class Interrupted(EngineFailed):
     """The engine was taken away from a request, in good order."""
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Somebody's hold on what is active: as long as it lasts, nobody else switches or stops."""
+
+    holder: str
+    """Who has it: `Benchmark 7`."""
+    remedy: str
+    """How to end it before its time."""
+    eta_seconds: Callable[[], float | None] = lambda: None
+    """About how long it lasts."""
+
+    def conflict(self) -> Conflict:
+        """Give the error of a person who would switch or stop."""
+        return Conflict(f"{self.holder} runs and must not be disturbed.", hint=self.remedy)
+
+    def busy(self, variant: str) -> Busy:
+        """Give the error of a request that needs another variant than the active one."""
+        return Busy(
+            f"{self.holder} runs: {variant} cannot be switched to meanwhile.",
+            hint=f"Ask again later, or end it: {self.remedy}",
+            retry_after=min(60.0, max(1.0, self.eta_seconds() or 60.0)),
+        )
 
 
 @dataclass(slots=True)

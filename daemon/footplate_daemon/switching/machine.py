@@ -52,6 +52,7 @@ class Reason(StrEnum):
     REMEDY = "remedy"
     RESTART = "restart"
     ADOPTED = "adopted"
+    BENCHMARK = "benchmark"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ from footplate_daemon.store.wanted import Wanted, WantedStore
 from footplate_daemon.switching import machine, shapes
 from footplate_daemon.switching.engine import Engine, engine_name
 from footplate_daemon.switching.engines import Engines, Limits, Parts
-from footplate_daemon.switching.leases import Lease, Ticket, Waiting, refusal
+from footplate_daemon.switching.leases import Lease, Reservation, Ticket, Waiting, refusal
 from footplate_daemon.switching.machine import Reason, Rules, Target
 from footplate_daemon.switching.progress import SwitchProgress
 from footplate_daemon.switching.seating import Seating
@@ -71,6 +71,7 @@ class Switcher:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._is_closed = False
+        self._reservation: Reservation | None = None
         self._remembering: set[asyncio.Task[None]] = set()
         self.adopted = asyncio.Event()
         """Set when the engines of an earlier daemon have been taken over."""
@@ -126,8 +127,9 @@ class Switcher:
     def wish(self, target: Target, reason: Reason = Reason.ASKED) -> Switch:
         """Make a target active; give the switch that does it, which may have ended already.
 
-        Raise `Unavailable` when this Footplate cannot start its runtime.
+        Raise `Unavailable` when this Footplate cannot start its runtime, `Conflict` while it is reserved.
         """
+        self._refuse_reserved(reason)
         self._refuse_service(target.variant)
         runtime_of(self._engines.catalog.variants[target.variant], self._parts.runtimes)
         before = self._state.next_switch
@@ -135,8 +137,9 @@ class Switcher:
         running = self._state.switch
         return self.switch(running.id if running is not None else before)
 
-    def stop(self, name: str) -> None:
-        """End the engine of a variant (or engine) name for good; raise `NotFound`."""
+    def stop(self, name: str, reason: Reason = Reason.ASKED) -> None:
+        """End the engine of a variant (or engine) name for good; raise `NotFound`; `Conflict` as `wish`."""
+        self._refuse_reserved(reason)
         engines = self._engines.all()
         variants = [each for each in self._engines.catalog.variants if name in (each, engine_name(each))]
         variants += [engine.variant.name for engine in engines if engine.name == name]
@@ -155,8 +158,37 @@ class Switcher:
                 hint="Remove it from [services] in config.toml, then: footplate reload",
             )
 
+    @contextlib.contextmanager
+    def reserve(self, reservation: Reservation) -> Iterator[None]:
+        """Keep for the block that others switch or stop: what is active goes on answering, nothing else does.
+
+        Whoever holds it switches with the reason `BENCHMARK`. Raise `Conflict` while somebody else has it.
+        """
+        self._refuse_reserved(Reason.ASKED)
+        self._reservation = reservation
+        try:
+            yield
+        finally:
+            self._reservation = None
+
+    def _refuse_reserved(self, reason: Reason) -> None:
+        if self._reservation is not None and reason is not Reason.BENCHMARK:
+            raise self._reservation.conflict()
+
+    async def until_calm(self) -> None:
+        """Return when no switch goes on and nobody waits for one."""
+        await self.adopted.wait()
+        async for _ in self.topic.follow():
+            if self._state.switch is None and self._state.incoming is None and not self._state.waiting:
+                return
+
+    async def until_gone(self, variant: str) -> None:
+        """Return when no engine of the variant is left."""
+        await self._engines.until_gone(variant)
+
     def cancel(self, switch_id: int) -> Switch:
-        """End a running switch and go back to what was active; raise `NotFound`."""
+        """End a running switch and go back to what was active; raise `NotFound`, or `Conflict` as `wish`."""
+        self._refuse_reserved(Reason.ASKED)
         self.switch(switch_id)
         self._happen(machine.CancelWished(switch_id, _now()))
         return self.switch(switch_id)
@@ -194,15 +226,20 @@ class Switcher:
         interactive: bool = True,
         waiting: Waiting | None = None,
         asked_at: float | None = None,
+        is_holder: bool = False,
     ) -> AbstractAsyncContextManager[Lease]:
         """Hold an engine of the variant for the length of the block, switching to it if need be.
 
         While it waits, `waiting` is told how far the switch has come. Its queue time counts from `asked_at`,
         monotonic seconds, else from now. Raise `Busy` (queue full), `Unavailable`, or `EngineFailed` with
         the diagnosis; the last also out of the middle of the block, when the engine dies or is stopped.
+        While it is reserved, only its holder may ask for what is not active, and no batch for anything:
+        others get `Busy`.
         """
         if variant in self.services.variants:
             return self.services.lease(variant)
+        if self._reservation is not None and not is_holder and (variant != self.active or not interactive):
+            raise self._reservation.busy(variant)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine asks
         return Ticket(
@@ -309,6 +346,11 @@ class Switcher:
     def active(self) -> str | None:
         """The variant that answers now."""
         return self._state.active
+
+    @property
+    def wanted_target(self) -> Target | None:
+        """What should answer, with the preset and context that were asked for."""
+        return self._state.wanted
 
     @property
     def wanted(self) -> str | None:

@@ -11,6 +11,7 @@ from footplate_daemon import __version__, errors
 from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound
 from footplate_daemon.http.answers import retry_headers
 from footplate_daemon.http.control.batches import batch_routes
+from footplate_daemon.http.control.benchmarks import benchmark_routes
 from footplate_daemon.http.control.daemon import daemon_routes
 from footplate_daemon.http.control.engines import engine_routes
 from footplate_daemon.http.control.exchanges import exchange_routes
@@ -35,6 +36,7 @@ def control_app(parts: ControlParts) -> FastAPI:
     exchange_routes(app, parts)
     key_routes(app, parts)
     batch_routes(app, parts)
+    benchmark_routes(app, parts)
     return app
 
 

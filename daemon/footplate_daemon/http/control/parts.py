@@ -10,6 +10,7 @@ from fastapi import Path as PathParameter
 
 from footplate_daemon import wire
 from footplate_daemon.batches.keeper import Batches
+from footplate_daemon.benchmarks.keeper import Benchmarks
 from footplate_daemon.catalog import Variant
 from footplate_daemon.deep_health import DeepLook
 from footplate_daemon.events import Topic
@@ -52,5 +53,6 @@ class ControlParts:
     ledger: Ledger
     batches: Batches
     replay: Callable[[int, str | None, str | None], Coroutine[Any, Any, wire.Replay]]
+    benchmarks: Benchmarks
     closing: asyncio.Event
     """Set when the daemon is asked to stop: event streams end, and their followers come back."""
