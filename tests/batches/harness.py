@@ -6,6 +6,7 @@ What the play does not do: it has no switching, and its answers come at once.
 import asyncio
 import json
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,7 @@ from footplate_daemon.store import batch_migrations
 from footplate_daemon.store.batches import BatchStore, StoredBatch
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.files import FileStore, Owner
+from footplate_daemon.wire import Switch
 from footplate_daemon.wire_batches import BatchStatus, BatchWish, FilePurpose
 
 ANN = Owner("ann", by_key=False)
@@ -52,6 +54,8 @@ class Play:
     """The models of the requests in their order."""
     leased: list[str] = field(default_factory=list)
     """The variants that were switched to."""
+    loading: set[str] = field(default_factory=set)
+    """The variants whose engines are being started, without an end."""
     refusals: list[FootplateError] = field(default_factory=list)
     """What the next leases are refused with."""
     under_way: int = 0
@@ -91,10 +95,15 @@ class Play:
             self.under_way -= 1
 
     @asynccontextmanager
-    async def lease(self, variant: str, **_: object) -> AsyncIterator[Any]:
+    async def lease(
+        self, variant: str, *, waiting: Callable[[Switch | None], Awaitable[None]], **_: object
+    ) -> AsyncIterator[Any]:
         if self.refusals:
             raise self.refusals.pop(0)
         self.leased.append(variant)
+        while variant in self.loading:
+            await waiting(Switch(id=1, variant=variant, started_at=0.0))
+            await asyncio.sleep(0.002)
         yield SimpleNamespace(attempt=1)
 
     async def ask_load(self, _attempt: int) -> Load:
@@ -180,9 +189,9 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Run batches over a folder until the end of the block."""
     play = play or Play()
-    more = {} if clock is None else {"clock": clock}
+    clock = clock or time.time
     async with Database.open(folder / "batches.db", batch_migrations.MIGRATIONS) as database:
-        files = Files(folder / "files", FileStore(database), **more)
+        files = Files(folder / "files", FileStore(database), clock)
         await files.open()
         batches = Batches(
             BatchStore(database),
@@ -196,7 +205,7 @@ async def running(
             rules or BatchSettings(min_free_mib=0),
             fault=fault,
             patience=AT_ONCE,
-            **more,
+            clock=clock,
         )
         task = asyncio.ensure_future(batches.run())
         try:

@@ -198,6 +198,18 @@ async def test_cancelling_ends_what_is_being_asked(tmp_path: Path) -> None:
     assert play.under_way == 0
 
 
+async def test_an_engine_that_no_batch_wants_any_more_is_not_waited_for(tmp_path: Path) -> None:
+    play = Play(loading={"play/m"})
+    async with running(tmp_path, play) as batch:
+        unwanted = await batch.submit(many(3))
+        await batch.until(unwanted.id, lambda _: play.leased == ["play/m"])
+        await batch.batches.cancel(unwanted.id, ANN)
+        await batch.ended(unwanted.id)
+        row = await batch.ended((await batch.submit(many(3, model="other"))).id)
+
+    assert (row.completed, play.leased) == (3, ["play/m", "play/other"])
+
+
 async def test_a_batch_that_has_ended_cannot_be_cancelled(tmp_path: Path) -> None:
     async with running(tmp_path) as batch:
         row = await batch.ended((await batch.submit(many(1))).id)
@@ -227,9 +239,9 @@ async def test_what_is_not_done_when_its_time_is_over_expires(tmp_path: Path) ->
 
 async def test_the_output_expires_when_the_wish_says_so(tmp_path: Path) -> None:
     now = [1_000_000.0]
-    wish = {"output_expires_after": {"anchor": "created_at", "seconds": 3600}}
+    after = {"anchor": "created_at", "seconds": 3600}
     async with running(tmp_path, clock=lambda: now[0]) as batch:
-        row = await batch.ended((await batch.submit(many(1), **wish)).id)
+        row = await batch.ended((await batch.submit(many(1), output_expires_after=after)).id)
         file = await batch.files.get(row.output_file_id, ANN)
         now[0] += 3601
 

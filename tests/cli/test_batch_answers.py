@@ -106,6 +106,7 @@ async def test_the_two_are_summed_up() -> None:
 
     assert "models           guide      second, third" in shown
     assert "energy           -          12.5 J" in shown
+    assert not [line for line in shown if line.startswith("tokens each")]
     assert "time each        0.40 s     0.40 s" in shown
     assert shown[-2:] == [
         "0 of 5 common lines got the same answer.",

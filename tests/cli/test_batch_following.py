@@ -70,13 +70,17 @@ async def test_what_was_never_there_is_not_waited_for(error: FootplateError) -> 
     assert pauses.seconds == []
 
 
+async def test_a_daemon_that_has_just_taken_the_batch_is_waited_for() -> None:
+    assert await follow(Connections([CUT], [ENDED]), ID, Nowhere(), is_there=True, pause=Pauses()) is ENDED
+
+
 async def test_a_pipe_gets_a_line_for_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
     daemon = Connections(
         [
             progress(batch(BatchStatus.VALIDATING)),
             BEGUN,
-            progress(batch(total=100, completed=6)),
             progress(batch(total=100, completed=6), waiting=QUIET),
+            progress(batch(total=100, completed=7)),
             CUT,
         ],
         [progress(batch(total=100, completed=20)), ENDED],

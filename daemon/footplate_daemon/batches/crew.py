@@ -105,6 +105,11 @@ class Crew:
         self._waiting.take_up(live, models)
         self.news()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is a batch left that it works for."""
+        return bool(self._batches)
+
     def news(self) -> None:
         """Hear that something is not what it was."""
         self._changed.set()

@@ -62,6 +62,10 @@ class _BetterTurn(Exception):
     """While one variant waits for its engine, another has got one."""
 
 
+class _GivenUp(Exception):
+    """While a variant waits for its engine, the last batch that wants it has been withdrawn."""
+
+
 @dataclass
 class _Lane:
     task: "asyncio.Task[None] | None" = None
@@ -250,7 +254,7 @@ class Lanes:
         try:
             await crew.work()
             self._troubles.pop(variant, None)
-        except _BetterTurn:
+        except (_BetterTurn, _GivenUp):
             pass
         except Interrupted:
             logger.info("a batch makes way", extra={"variant": variant})
@@ -261,6 +265,8 @@ class Lanes:
 
     def _teller(self, name: str, lane: _Lane, variant: str) -> Callable[[Switch | None], Awaitable[None]]:
         async def tell(switch: Switch | None) -> None:
+            if lane.crew is not None and not lane.crew.is_wanted:
+                raise _GivenUp
             choice = self._choose(name)
             if switch is None and choice is not None and choice[0] != variant:
                 raise _BetterTurn

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 START = 4
 RISES = 1.05
 """The pace has grown if it is so many times what it was."""
-FALLS = 0.97
-"""More at a time was no good if the pace fell to this."""
-LESS = 0.8
+STEP_RISES = 1.03
+"""A step was good if the pace has grown to this."""
+LONGEST_PAUSE = 30
+"""Windows between two steps that were no good."""
 HALF = 0.5
 QUEUE_FRACTION = 0.125
 """Of those at a time, so many may wait within the engine: a free place is taken at once."""
@@ -44,7 +45,9 @@ class Throttle:
         self._is_doubling = True
         self._pace: float | None = None
         """In the window before, with fewer at a time."""
-        self._has_grown = False
+        self._pause = 1
+        self._pausing = 0
+        """Windows until the next step."""
 
     @property
     def limit(self) -> int:
@@ -66,7 +69,9 @@ class Throttle:
         if waiting is not None and waiting > self._queue_room(running):
             self._settle_at(window.in_flight - waiting + self._queue_room(running))
         elif window.in_flight < self.limit * 0.9:
-            self._pace, self._has_grown = None, False
+            self._pace = None
+        elif self._pausing:
+            self._pausing -= 1
         elif self._is_doubling:
             self._double(window.pace)
         else:
@@ -74,7 +79,7 @@ class Throttle:
 
     def overloaded(self) -> None:
         """Hear that the engine refused a line for want of room."""
-        self._is_doubling, self._has_grown, self._pace = False, False, None
+        self._is_doubling, self._pace = False, None
         self._set(self._limit * HALF)
 
     def _queue_room(self, running: int | None) -> int:
@@ -82,25 +87,30 @@ class Throttle:
 
     def _settle_at(self, limit: float) -> None:
         """Come down, but never by more than half: what waits now may run in a moment."""
-        self._is_doubling, self._has_grown, self._pace = False, False, None
+        self._is_doubling, self._pace = False, None
         self._set(max(limit, self._limit * HALF))
 
     def _double(self, pace: float) -> None:
-        if self._pace is not None and pace < self._pace * RISES:
-            self._is_doubling, self._has_grown = False, False
-            self._pace = None
-            self._set(self._limit * HALF if self.capacity is None else self._limit)
+        if self._pace is None or pace >= self._pace * RISES:
+            self._pace = pace
+            self._set(self._limit * 2)
             return
-        self._pace = pace
-        self._set(self._limit * 2)
+        self._is_doubling, self._pace = False, None
+        if self.capacity is None:
+            self._set(self._limit * HALF)
 
     def _feel(self, pace: float) -> None:
-        if self._has_grown and self._pace is not None and pace < self._pace * FALLS:
-            self._has_grown, self._pace = False, None
-            self._set(self._limit * LESS)
-            return
-        self._pace, self._has_grown = pace, True
-        self._set(self._limit + max(1.0, self._limit * STEP_FRACTION))
+        """Take a step up, and back if it was no good; after each that was none the pause is longer."""
+        if self._pace is None:
+            self._pace = pace
+            self._set(self._limit + max(1.0, self._limit * STEP_FRACTION))
+        elif pace >= self._pace * STEP_RISES:
+            self._pause, self._pace = 1, None
+        else:
+            self._pace = None
+            self._set(self._limit - max(1.0, self._limit * STEP_FRACTION))
+            self._pause = min(LONGEST_PAUSE, self._pause * 2)
+            self._pausing = self._pause
 
     def _set(self, limit: float) -> None:
         self._limit = min(max(1.0, limit), float(self._most))

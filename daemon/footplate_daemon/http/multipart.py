@@ -1,6 +1,7 @@
 """A form with one file, taken in as it comes: the file goes to the disk, the other fields are short."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from python_multipart import MultipartParser
@@ -10,6 +11,9 @@ from python_multipart.multipart import parse_options_header
 from footplate_daemon.batches.files import Upload
 from footplate_daemon.errors import Invalid
 from footplate_daemon.http.server import Request
+
+# It warns of every form that is none; the client is told, and the log is for us.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 FIELD_LIMIT = 64 * 1024
 """Bytes of all fields but the file."""

@@ -46,10 +46,10 @@ async def pages(
 def summary_lines(comparison: BatchComparison) -> Iterator[str]:
     """Give the two as a whole."""
     sides = (comparison.first, comparison.second)
-    yield from table(("", "A", "B"), [(name, *map(told, sides)) for name, told in FACTS])
+    rows = [(name, *map(told, sides)) for name, told in FACTS]
+    yield from table(("", "A", "B"), [row for row in rows if set(row[1:]) != {"-"}])
     yield ""
-    same = f"{comparison.same_answers:,} of {count(comparison.common, 'common line')} got the same answer."
-    yield same
+    yield f"{comparison.same_answers:,} of {count(comparison.common, 'common line')} got the same answer."
     if comparison.differing_inputs:
         yield f"! {count(comparison.differing_inputs, 'line')} did not ask the same in both."
 
@@ -123,7 +123,8 @@ def _figures(answer: ComparedAnswer | None) -> str:
     parts = [] if answer.status_code in {None, 200} else [f"HTTP {answer.status_code}"]
     parts += [] if answer.output_tokens is None else [f"{answer.output_tokens:,} tok"]
     parts += [] if answer.seconds is None else [duration(answer.seconds)]
-    return " · ".join([*parts, count(answer.characters, "character")])
+    parts += [count(answer.characters, "character")] if answer.characters else []
+    return " · ".join(parts)
 
 
 def _said(answer: ComparedAnswer | None) -> Text:

@@ -47,21 +47,29 @@ class Shown(Protocol):
 
 
 async def follow(
-    client: Follows, batch_id: str, shown: Shown, *, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    client: Follows,
+    batch_id: str,
+    shown: Shown,
+    *,
+    is_there: bool = False,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> BatchProgress:
-    """Show a batch as it goes on, over as many connections as it takes; give it when it has ended."""
-    was_seen, attempt = False, 0
+    """Show a batch as it goes on, over as many connections as it takes; give it when it has ended.
+
+    A daemon that was there before is waited for when it goes; one that never was is not.
+    """
+    attempt = 0
     while True:
         error: errors.FootplateError = errors.DaemonUnreachable("The daemon ended the connection.")
         try:
             async for progress in client.follow_batch(batch_id):
-                was_seen, attempt = True, 0
+                is_there, attempt = True, 0
                 shown.show(progress)
                 if progress.batch.status.is_final:
                     return progress
         except PASSING as passing:
             error = passing
-        if not was_seen or attempt >= LONGEST_ABSENCE:
+        if not is_there or attempt >= LONGEST_ABSENCE:
             raise error
         if not attempt:
             shown.show_away()
@@ -108,9 +116,10 @@ class Lines(Nowhere):
         """Write what has changed since."""
         waiting = progress.waiting.reason if progress.waiting else None
         news = (progress.batch.status, waiting, int(10 * (fraction(progress) or 0.0)))
-        if news == self._told or progress.batch.status.is_final:
+        told, self._told = self._told, news
+        waits_no_more = told is not None and waiting is None and news[::2] == told[::2]
+        if news == told or waits_no_more or progress.batch.status.is_final:
             return
-        self._told = news
         click.echo(state_line(progress))
         if waited := waits(progress):
             click.echo(f"  {waited}")

@@ -104,7 +104,7 @@ class Seeing:
             return 0
         if not self.as_json:
             click.echo(f"{made.id} is submitted.")
-        ended = (await followed(client, made.id, self._shown())).batch
+        ended = (await followed(client, made.id, self._shown(), is_there=True)).batch
         if self.output is not None and ended.output_file_id:
             with batch_results.sink(self.output) as target:
                 await batch_results.copy(client, [ended.output_file_id], target)
@@ -125,12 +125,16 @@ class Seeing:
 
 
 async def followed(
-    client: FootplateClient, batch_id: str, showing: AbstractContextManager[batch_following.Shown]
+    client: FootplateClient,
+    batch_id: str,
+    showing: AbstractContextManager[batch_following.Shown],
+    *,
+    is_there: bool = False,
 ) -> BatchProgress:
     """See a batch through; who interrupts that is told how to come back."""
     try:
         with showing as shown:
-            return await batch_following.follow(client, batch_id, shown)
+            return await batch_following.follow(client, batch_id, shown, is_there=is_there)
     except asyncio.CancelledError:
         click.echo(f"The batch goes on. Come back: footplate batch show {batch_id} --follow", err=True)
         raise
