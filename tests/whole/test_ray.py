@@ -151,7 +151,7 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
     finally:
         below = psutil.Process(head.pid).children(recursive=True)
         head.send_signal(signal.SIGTERM)
-        head.wait(60)
+        head.communicate(timeout=60)
         _, alive = psutil.wait_procs(below, 30)
         for process in alive:
             process.kill()

@@ -292,7 +292,7 @@ def _connected(order: Order) -> Iterator[None]:
         except Exception as error:  # Ray raises it bare
             ray.shutdown()
             if not left:
-                message = f"The Ray cluster at {order.address} cannot be used: {_first_line(error)}"
+                message = f"The Ray cluster at {order.address} cannot be used: {_root_cause(error)}"
                 raise Unusable(message) from error
     try:
         yield
