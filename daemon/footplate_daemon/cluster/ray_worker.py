@@ -38,7 +38,7 @@ ANSWERS_AT_ONCE = 500
 ANSWERS_KEPT = 5000
 """Answers that may wait to be fetched; the stages pause above that."""
 WAIT_SECONDS = 2.0
-LOCAL_ATTEMPTS = 3
+ATTEMPTS = 3
 MOST_CHOICES = 128
 """vLLM's own limit for `n`."""
 LARGEST_SEED = 2**63 - 1
@@ -283,15 +283,15 @@ def _connected(order: Order) -> Iterator[None]:
         # Small: what passes through are prompts and answers.
         options |= {"object_store_memory": 200 * 2**20, "include_dashboard": False}
         options |= {"num_cpus": order.local_cpus, "_temp_dir": str(order.folder) if order.folder else None}
-    # Ray gives a node of its own half a minute to start, which a busy machine does not always have.
-    attempts = LOCAL_ATTEMPTS if order.address == "local" else 1
-    for left in reversed(range(attempts)):
+    for left in reversed(range(ATTEMPTS)):
         try:
             ray.init(address=order.address, **options)
             break
         except Exception as error:  # Ray raises it bare
             ray.shutdown()
-            if not left:
+            # Ray gives a node, and the server for a client, half a minute: a busy machine may need more.
+            is_late = order.address == "local" or "Initialization failure" in str(error)
+            if not left or not is_late:
                 message = f"The Ray cluster at {order.address} cannot be used: {_root_cause(error)}"
                 raise Unusable(message) from error
     try:
