@@ -29,6 +29,14 @@ BENCHES = {
     ),
     "switching": ("bench.switching", "what a switch costs over its engines; dead engines; adoption"),
     "gateway": ("bench.gateway", "what the gateway costs, beside nginx and others: time, CPU, memory"),
+    "batch": (
+        "bench.batch.__main__",
+        "batches: lines a second, CPU, memory; with --only vllm beside run-batch",
+    ),
+    "benchmarks": (
+        "bench.benchmarks",
+        "how well benchmarks measure: beside vllm bench serve, against known times, at what cost",
+    ),
     "terminal": ("bench.tui.bench_tui", "the terminal program alone: launch, rest, streaming"),
 }
 LAYOUTS: dict[str, Callable[[Any], list[str]]] = {"gateway": table.lines}

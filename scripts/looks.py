@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent.parent / "tests" / "tui" / "looks"
 THEN = 1_760_011_200.0
 """When everything happened: long ago, so that no clock shows how long."""
 MARKS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-TIMED = re.compile(r"thought for [0-9.]+ m?s")
+TIMED = re.compile(r"thought for [0-9.]+ m?s([^{]*\{.\}) +")
 """What a run of the test itself takes."""
 
 
@@ -77,7 +77,7 @@ def written(app: App[None]) -> str:
             mark = marks.setdefault(_described(style or Style.null()), MARKS[len(marks) % len(MARKS)])
             row += text if mark == before else f"{{{mark}}}{text}"
             before = mark
-        rows.append(TIMED.sub("thought for 0 s", row).rstrip())
+        rows.append(TIMED.sub(r"thought for 0 s\1 ", row).rstrip())
     legend = [f"{mark}  {described}" for described, mark in marks.items()]
     return "\n".join([*rows, "", *legend, ""])
 

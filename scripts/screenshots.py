@@ -234,13 +234,13 @@ async def acting_daemon(now: float | None = None) -> FakeDaemon:
     figures: dict[str, Any] = {"on_disk": True, "context": 32768, "presets": ("default", "low-vram")}
     daemon.catalog = [
         model("qwen3-8b", "vllm", size_bytes=16_400_000_000, memory_bytes=19_200_000_000,
-              last_load_seconds=41.7, last_tokens_per_second=96.2, **figures),
+              fits=True, last_load_seconds=41.7, last_tokens_per_second=96.2, **figures),
         model("qwen3-8b", "llamacpp", size_bytes=5_030_000_000, memory_bytes=7_400_000_000,
-              last_load_seconds=3.8, last_tokens_per_second=74.5, **figures),
+              fits=True, last_load_seconds=3.8, last_tokens_per_second=74.5, **figures),
         model("gemma-3-12b", "ollama", size_bytes=8_150_000_000, memory_bytes=11_300_000_000,
-              last_load_seconds=30.9, last_tokens_per_second=51.3, **figures),
-        model("gemma-3-12b", "transformers", size_bytes=24_400_000_000, **figures),
-        model("llama-3.3-70b", "vllm", "llamacpp", on_disk=False, context=131072),
+              fits=True, last_load_seconds=30.9, last_tokens_per_second=51.3, **figures),
+        model("gemma-3-12b", "transformers", size_bytes=24_400_000_000, fits=False, **figures),
+        model("llama-3.3-70b", "vllm", "llamacpp", on_disk=False, fits=False, context=131072),
     ]  # fmt: skip
     running = status(model="qwen3-8b", runtime="vllm")
     engines = (engine(QWEN, memory_bytes=19_200_000_000, pid=48123, port=8101),)

@@ -8,6 +8,7 @@ The prompts replace the data set: everything else is vLLM's.
 
 import asyncio
 import contextlib
+import copy
 import json
 import sys
 
@@ -35,7 +36,7 @@ def main() -> None:
             for prompt in asked
         ]
         with contextlib.redirect_stdout(sys.stderr):
-            found = asyncio.run(serve.main_async(arguments))
+            found = asyncio.run(serve.main_async(copy.deepcopy(arguments)))  # it changes them
         say({name: value for name, value in found.items() if isinstance(value, int | float | str)})
 
 

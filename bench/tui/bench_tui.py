@@ -31,7 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.tui.programs import Program, ours, peer
+from bench.tui.programs import NotShown, Program, ours, peer
 from bench.tui.slow_link import SlowLink
 
 HERE = Path(__file__).parent
@@ -48,10 +48,6 @@ with open(sys.argv[1], "wb", buffering=0) as out:
     while data := os.read(0, 65536):
         out.write(b"%f %d\\n" % (time.time(), len(data)))
 """
-
-
-class NotShown(Exception):
-    """What was waited for did not come to the screen."""
 
 
 class Terminal:

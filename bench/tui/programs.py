@@ -27,6 +27,10 @@ sys.exit(run(Paths.from_environment(os.environ)))
 MODEL = "bench:1b"
 
 
+class NotShown(Exception):
+    """What was waited for did not come to the screen."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A program in a terminal, and how to tell that it can be used."""

@@ -282,6 +282,8 @@ def batch_surroundings(daemon: Callable[[], Daemon]) -> Surroundings:
         is_ours=is_ours,
         active=lambda: daemon().switcher.active,
         may_switch_at=lambda: daemon().switcher.batch_may_switch_at(),  # noqa: PLW0108 - the daemon comes after
+        wanted=lambda: daemon().switcher.wanted_target,
+        bring_back=lambda target: daemon().switcher.bring_back(target),  # noqa: PLW0108
     )
 
 

@@ -190,25 +190,27 @@ class TurnKeeper:
         woken = asyncio.Event()
         live.changed.add(woken)
         try:
-            seen = _parse_event_id(last_event_id)
-            if seen is None or any(
-                part > there for part, there in zip(seen, _lengths(live.turn), strict=True)
-            ):
-                yield _event_id(live.turn), live.turn
-                seen = _lengths(live.turn)
-            told = _standing(live.turn)
+            # As it is now: it may be further when the reader has taken it.
+            turn = live.turn
+            state, seen = turn.state, _parse_event_id(last_event_id)
+            if seen is None or any(part > there for part, there in zip(seen, _lengths(turn), strict=True)):
+                yield _event_id(turn), turn
+                seen = _lengths(turn)
             while not live.is_over:
                 woken.clear()
                 turn = live.turn
-                if _standing(turn) != told:  # first, so that text never comes before who says it
-                    told, seen = _standing(turn), _lengths(turn)
-                    yield _event_id(turn), turn
-                elif _lengths(turn) != seen:
+                if turn.state != state:
+                    # Who answers is said before what he says, though both came at once.
+                    state = turn.state
+                    yield _as_of(turn, seen)
+                if _lengths(turn) != seen:
                     yield _event_id(turn), _delta(turn, seen, live.pieces)
                     seen = _lengths(turn)
                 await woken.wait()
                 await asyncio.sleep(FOLLOW_SECONDS)
-            if live.turn.variant == told[1] and _lengths(live.turn) != seen:
+            if _lengths(live.turn) != seen:
+                if state == TurnState.WAITING:
+                    yield _as_of(live.turn, seen)
                 yield _event_id(live.turn), _delta(live.turn, seen, live.pieces)
             yield _event_id(live.turn), live.turn
         finally:
@@ -399,13 +401,16 @@ def _lengths(turn: Turn) -> tuple[int, int]:
     return len(turn.reasoning), len(turn.answer)
 
 
-def _standing(turn: Turn) -> tuple[TurnState, str | None]:
-    """What a follower is told of whole, and not as more text: how the turn stands, and who answers it."""
-    return turn.state, turn.variant
-
-
 def _delta(turn: Turn, seen: tuple[int, int], pieces: int | None = None) -> TurnDelta:
     return TurnDelta(reasoning=turn.reasoning[seen[0] :], content=turn.answer[seen[1] :], pieces=pieces)
+
+
+def _as_of(turn: Turn, seen: tuple[int, int]) -> tuple[str, Turn]:
+    """Give a turn that answers, with no more of the text than was seen; the rest comes as deltas."""
+    so_far = {"reasoning": turn.reasoning[: seen[0]], "answer": turn.answer[: seen[1]]}
+    streaming = {"state": TurnState.STREAMING, "ended_at": None, "error": None, "finish_reason": None}
+    told = turn.model_copy(update={**so_far, **streaming})
+    return _event_id(told), told
 
 
 def _event_id(turn: Turn) -> str:

@@ -32,6 +32,7 @@ from footplate_daemon.store import batch_migrations
 from footplate_daemon.store.batches import BatchStore, StoredBatch
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.files import FileStore, Owner
+from footplate_daemon.switching.machine import Target
 from footplate_daemon.wire import Switch
 from footplate_daemon.wire_batches import BatchStatus, BatchWish, FilePurpose
 
@@ -63,7 +64,12 @@ class Play:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Answers wait for it."""
     chats: Chats = field(default_factory=Chats)
-    load: Load = field(default_factory=Load)
+    slots: int | None = None
+    """So many are answered at a time, and the engine says how many wait; None: it says nothing."""
+
+    wanted: Target | None = None
+    """What is wanted; a lease changes it, as a switch does."""
+    brought_back: list[Target] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -104,10 +110,14 @@ class Play:
         while variant in self.loading:
             await waiting(Switch(id=1, variant=variant, started_at=0.0))
             await asyncio.sleep(0.002)
+        self.wanted = Target(variant)
         yield SimpleNamespace(attempt=1)
 
     async def ask_load(self, _attempt: int) -> Load:
-        return self.load
+        if self.slots is None:
+            return Load()
+        running = min(self.under_way, self.slots)
+        return Load(running=running, waiting=self.under_way - running, generated=float(self.under_way))
 
 
 class _Answering:
@@ -200,7 +210,12 @@ async def running(
             play.chats,
             cast("Switcher", SimpleNamespace(lease=play.lease, load=play.ask_load)),
             Surroundings(
-                is_apart=lambda _: False, is_ours=lambda _: True, active=lambda: None, may_switch_at=lambda: 0
+                is_apart=lambda _: False,
+                is_ours=lambda _: True,
+                active=lambda: None,
+                may_switch_at=lambda: 0,
+                wanted=lambda: play.wanted,
+                bring_back=play.brought_back.append,
             ),
             rules or BatchSettings(min_free_mib=0),
             fault=fault,

@@ -102,6 +102,25 @@ def test_other_forms_are_translated_and_keep_the_times_of_what_they_were_made_of
     assert (found.ttft_ms, found.e2el_ms) == (1000, 2000)
 
 
+def test_what_was_read_can_be_read_again() -> None:
+    class Once:
+        was_fed = False
+
+        def feed(self, data: bytes) -> bytes:
+            assert not self.was_fed
+            self.was_fed = True
+            return data
+
+        def end(self) -> bytes:
+            return b""
+
+    prompt = Prompt(0, ({"role": "user", "content": "?"},))
+    pieces = [sse(says("a")) + sse(END) + DONE]
+    measured = Measured(Request(prompt, "/", b"", Once()), 0.0, 9.0, array("d", [1.0]), pieces)
+
+    assert record(measured, 0.0) == record(measured, 0.0)
+
+
 def test_half_a_character_can_be_stored() -> None:
     found = read((1.0, says("\ud83d")), (2.0, END), (2.0, DONE))
 

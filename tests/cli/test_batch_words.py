@@ -186,6 +186,16 @@ def test_every_bad_line_is_named() -> None:
     assert shown[-1] == "the file: x: And."
 
 
+def test_a_file_that_holds_too_much_is_to_be_cut() -> None:
+    too_many = BatchError(code="too_many_tasks", message="The file holds more than 50000 requests.")
+    failed = batch(BatchStatus.FAILED, errors=BatchErrors(data=(too_many,)))
+
+    assert list(batch_words.ending(failed))[1:] == [
+        "  the file: too_many_tasks: The file holds more than 50000 requests.",
+        "Cut it into parts: footplate batch split FILE",
+    ]
+
+
 def test_the_end_says_what_to_do_next() -> None:
     done = batch(BatchStatus.COMPLETED, total=5, completed=5, completed_at=1_700_000_012)
     some = batch(BatchStatus.CANCELLED, total=5, completed=2, failed=3, cancelled_at=1_700_000_012)

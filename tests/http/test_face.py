@@ -1,6 +1,7 @@
 """The OpenAI face by real sockets: keys, browsers, ids, how errors are told. The gateway is a stand-in."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -446,3 +447,19 @@ async def test_the_end_of_the_daemon_is_told(*, stream: bool) -> None:
     shaped = json.loads(answer.body.split(b"data: ")[-1])["error"]
     assert (shaped["code"], shaped["message"]) == ("unavailable", "The daemon is being stopped.")
     assert answer.body.startswith(FIRST) is stream
+
+
+async def test_what_was_asked_is_gone_with_its_answer() -> None:
+    engine = Engine()
+    gc.collect()
+    gc.disable()
+    try:
+        async with face(engine) as it:
+            answer = await it.post(x_request_id="gone")
+        engine.asked.clear()
+
+        left = [each for each in gc.get_objects() if isinstance(each, Ask) and each.request_id == "gone"]
+        assert answer.status == 200
+        assert not left
+    finally:
+        gc.enable()

@@ -20,7 +20,7 @@ def test_without_a_file_commands_have_the_keys_they_are_born_with(tmp_path: Path
 
 def test_dotted_names_and_tables_are_the_same() -> None:
     assert check({"chat": {"stop": "ctrl+x"}}) == check({"chat.stop": " ctrl+x "})
-    assert check({"chat": {"stop": "ctrl+x, f10"}}).chosen == {"chat.stop": "ctrl+x,f10"}
+    assert check({"chat": {"stop": "ctrl+x, f11"}}).chosen == {"chat.stop": "ctrl+x,f11"}
 
 
 @pytest.mark.parametrize(

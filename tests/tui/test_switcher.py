@@ -4,7 +4,7 @@ import pytest
 from tests.fakes.daemon import GUIDE, FakeDaemon, engine, model
 from tests.tui.conftest import Open, Terminal, text_of
 from textual import events
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
 from footplate_daemon import errors, wire
 from footplate_tui.screens.failure import FailureScreen
@@ -361,3 +361,37 @@ async def test_pinned_and_services_are_marked(daemon: FakeDaemon, open_terminal:
 
         assert "loaded pinned" in lines[1]
         assert "service" in lines[3]
+
+
+async def test_the_active_variant_is_highlighted_at_first(daemon: FakeDaemon, open_terminal: Open) -> None:
+    daemon.now_status = daemon.now_status.model_copy(
+        update={"active": "ollama/qwen3-8b", "engines": (engine("ollama/qwen3-8b"),)}
+    )
+
+    async with open_terminal(daemon) as terminal:
+        await terminal.until(lambda: terminal.screen.status is not None)
+        await terminal.pilot.press("ctrl+r")
+        await terminal.until(lambda: isinstance(terminal.app.screen, SwitcherScreen))
+
+        table = terminal.app.screen.query_one(OptionList)
+        await terminal.until(lambda: table.highlighted is not None)
+        await terminal.until(lambda: table.options[table.highlighted or 0].id == "ollama/qwen3-8b")
+
+
+@pytest.mark.parametrize("typed", ["/sps", "llamacpp/spc"])
+async def test_a_word_that_comes_in_one_piece_is_typed_not_obeyed(
+    daemon: FakeDaemon, open_terminal: Open, typed: str
+) -> None:
+    async with open_terminal(daemon) as terminal:
+        await terminal.until_shown("built-in guide")
+        await terminal.pilot.press("ctrl+r")
+        await terminal.until(lambda: isinstance(terminal.app.screen, SwitcherScreen))
+        await terminal.until(lambda: bool(terminal.app.screen.query_one(OptionList).option_count))
+
+        for letter in typed:
+            key = "slash" if letter == "/" else letter
+            terminal.app.post_message(events.Key(key, letter))
+
+        wanted = typed.removeprefix("/")
+        await terminal.until(lambda: terminal.app.screen.query_one(Input).value == wanted)
+        assert isinstance(terminal.app.screen, SwitcherScreen)

@@ -1,10 +1,12 @@
 """Benchmarks, whole: a real daemon measures a real llama.cpp, and a server that keeps a pace."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import Busy, Conflict, DaemonUnreachable, NotFound
 from footplate_daemon.settings import Paths
 from footplate_daemon.wire import SwitchWish
+from footplate_daemon.wire_batches import BatchWish
 from footplate_daemon.wire_benchmarks import BenchmarkRun, BenchmarkWish, LivePoint
 from tests.fakes.pacing import MODEL, Pace, PacingUpstream, open_pacing
 from tests.whole.conftest import PATIENCE_SECONDS, Whole, error_of
@@ -22,6 +25,8 @@ from tests.whole.test_services import running
 
 GUIDE = "llamacpp/guide"
 FAR = "remote/far"
+LONG_PATIENCE_SECONDS = 4 * PATIENCE_SECONDS
+"""For vLLM, which takes its time to start on a busy machine."""
 QUICK: dict[str, Any] = {"requests": 3, "warm_ups": 1, "cold": False}
 
 
@@ -198,6 +203,32 @@ async def test_runs_wait_for_one_another(home: Paths) -> None:
     assert (ended[0].ended_at or 0) <= (ended[2].started_at or 0)
 
 
+async def test_a_batch_gives_way_and_goes_on_afterwards(footplate: Whole, tmp_path: Path) -> None:
+    await footplate.until_ready()
+    messages = [{"role": "user", "content": SWITCH}]
+    long = {"model": "guide", "messages": messages, "max_tokens": 200, "ignore_eos": True}
+    line = {"method": "POST", "url": "/v1/chat/completions", "body": long}
+    file = tmp_path / "lines.jsonl"
+    file.write_text("".join(json.dumps({**line, "custom_id": str(n)}) + "\n" for n in range(40)))
+    uploaded = await footplate.client.upload_file(file)
+    wish = BatchWish(input_file_id=uploaded.id, endpoint="/v1/chat/completions")
+    batch = await footplate.client.create_batch(wish)
+    async for progress in footplate.client.follow_batch(batch.id):
+        if progress.in_flight:
+            break
+
+    run = await measured(footplate, variants=[{"name": GUIDE}], **QUICK)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for progress in footplate.client.follow_batch(batch.id):
+            last = progress
+
+    assert run.state == "done"
+    assert run.cells[0].summary is not None
+    assert run.cells[0].summary.disturbed_by == 0
+    assert last.batch.status == "completed"
+    assert last.batch.request_counts.completed == 40
+
+
 async def test_an_engine_that_dies_fails_its_cell_and_the_next_one_is_measured(footplate: Whole) -> None:
     engine = await footplate.until_ready()
     assert engine.pid is not None
@@ -272,7 +303,7 @@ async def measured(footplate: Whole, **fields: Any) -> BenchmarkRun:
 
 
 async def until(footplate: Whole, run_id: int, holds: Callable[[BenchmarkRun], bool]) -> BenchmarkRun:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(LONG_PATIENCE_SECONDS):
         while True:
             try:
                 async for change in footplate.client.follow_benchmark(run_id):

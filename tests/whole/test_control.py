@@ -20,6 +20,7 @@ from footplate_daemon import lifecycle
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.settings import Paths
 from footplate_daemon.wire import Turn, TurnWish
+from footplate_daemon.wire_batches import BatchWish
 from tests.whole.conftest import PATIENCE_SECONDS, error_of
 from tests.whole.test_services import running
 
@@ -55,6 +56,7 @@ def known(running_home: Paths) -> dict[str, dict[str, Any]]:
             assert exchange.state == "done", exchange
             (newest, *_) = await client.exchanges()
             (switch, *_) = await client.switches()
+            batch = await ended_batch(client, running_home)
         at, of = "/api/v1/sessions/{session_id}", {"session_id": session.id}
         return {
             at: of,
@@ -69,9 +71,24 @@ def known(running_home: Paths) -> dict[str, dict[str, Any]]:
             "/api/v1/switches/{switch_id}": {"switch_id": switch.id},
             "/api/v1/switches/{switch_id}/remedies/{number}": {"switch_id": switch.id, "number": 1},
             "/api/v1/models/{name}/explain": {"name": "guide"},
+            "/api/v1/batches/{batch_id}": {"batch_id": batch},
+            "/api/v1/batches/{batch_id}/retry-failed": {"batch_id": batch},
         }
 
     return asyncio.run(make())
+
+
+async def ended_batch(client: FootplateClient, paths: Paths) -> str:
+    """Run a batch of one line; give its id."""
+    file = paths.data_dir / "in.jsonl"
+    body = {"model": "guide", "messages": [{"role": "user", "content": "What is a preset?"}]}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    file.write_text(json.dumps(line))
+    uploaded = await client.upload_file(file)
+    batch = await client.create_batch(BatchWish(input_file_id=uploaded.id, endpoint="/v1/chat/completions"))
+    async for _ in client.follow_batch(batch.id):
+        pass
+    return batch.id
 
 
 @pytest.fixture(scope="module")

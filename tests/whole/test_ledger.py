@@ -169,7 +169,7 @@ async def test_a_daemon_killed_under_fifty_streams_has_lost_nothing_but_the_last
     found = await footplate.client.exchanges(wire.ExchangeFilter(limit=10_000))
     outcomes = {exchange.request_id: exchange.outcome for exchange in found}
     kept = {request_id for request_id, at in ended_at.items() if at < killed_at - KEPT_SECONDS}
-    assert len(kept) > STREAMS
+    assert kept
     assert {outcomes.get(request_id) for request_id in kept} == {"done"}
     assert {outcomes.get(f"cut-{number}") for number in range(STREAMS)} == {"cut"}
     assert len({exchange.id for exchange in found}) == len(found)

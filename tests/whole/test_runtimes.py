@@ -18,6 +18,7 @@ from footplate_daemon.settings import Paths
 from footplate_daemon.switching.engine import free_port
 from tests import engines
 from tests.whole.conftest import PATIENCE_SECONDS, Whole
+from tests.whole.test_benchmarks import measured
 from tests.whole.test_switching import GUIDE, QUESTIONS, agree, members, switch
 
 OLLAMA = engines.REPOSITORY / "tests" / "fakes" / "ollama" / "ollama"
@@ -232,3 +233,31 @@ url = "http://127.0.0.1:{free_port()}"
     assert nowhere.diagnosis is not None
     assert nowhere.diagnosis.code == "remote_unreachable"
     assert (record.api_key or "no key") not in (await footplate.http.get("/config")).text
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["vllm/guide", "transformers/guide", "ollama/guide"])
+async def test_every_runtime_is_measured_alike(footplate: Whole, name: str) -> None:
+    if not name.startswith("ollama"):
+        engines.require(engines.vllm(), "vllm")
+    run = await measured(
+        footplate,
+        variants=[{"name": name}, {"name": GUIDE}],
+        workloads=[{"kind": "short"}, {"kind": "long-prompt", "requests": 1, "max_tokens": 8}],
+        parameters={"temperature": 0},
+        requests=2,
+        warm_ups=1,
+        cold=False,
+    )
+
+    assert run.state == "done"
+    assert [cell.state for cell in run.cells] == ["done"] * 4
+    summaries = [cell.summary for cell in run.cells if cell.summary is not None]
+    assert [summary.failed for summary in summaries] == [0] * 4
+    assert all(summary.ttft and summary.output_tokens and summary.counted_tokens for summary in summaries)
+    whole = await footplate.client.benchmark_run(run.id, records=True)
+    prompts = [[record.prompt for record in cell.records or ()] for cell in whole.cells]
+    assert prompts[:2] == prompts[2:]
+    assert run.entrants[0].runtime_version
+    assert run.restored == GUIDE

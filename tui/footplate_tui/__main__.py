@@ -36,6 +36,8 @@ VERBS = {
     "switches": "List the last switches.",
     "batch": "Submit thousands of requests in a file, watch them, fetch the answers.",
     "exchanges": "List the requests that passed; cancel one, ask one again.",
+    "bench": "Measure variants side by side; compare, export, guard.",
+    "check": "Hold the active model to targets: PASS or FAIL.",
     "gpu": "Show what each GPU does and who holds its memory.",
     "logs": "Show the log of the daemon or of an engine.",
     "config": "Check the configuration file.",

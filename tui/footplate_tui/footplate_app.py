@@ -18,6 +18,7 @@ from textual.filter import LineFilter
 from textual.message import Message
 from textual.reactive import var
 from textual.screen import Screen
+from textual.widgets import Input
 
 from footplate_tui import commands, keymap, theme
 from footplate_tui.remembered import Remembered
@@ -198,6 +199,12 @@ class FootplateApp(App[None]):
 
     def on_palette_wanted(self) -> None:
         self.action_command_palette()
+        self.call_after_refresh(self._still_cursor)
+
+    def _still_cursor(self) -> None:
+        """A cursor that blinks writes all the time; that of the palette is not made by us."""
+        for line in self.screen.query(Input):
+            line.cursor_blink = False
 
     def on_help_wanted(self) -> None:
         from footplate_tui.screens.help import HelpScreen  # noqa: PLC0415 -- seldom wanted

@@ -18,6 +18,7 @@ from footplate_daemon.batches.live import LiveBatch
 from footplate_daemon.batches.writing_off import write_off_unknown
 from footplate_daemon.errors import Busy, EngineFailed, FootplateError, TimedOut, Unavailable
 from footplate_daemon.switching.leases import Interrupted
+from footplate_daemon.switching.machine import Target
 from footplate_daemon.wire import Switch
 from footplate_daemon.wire_batches import BatchWaiting, WaitsFor
 
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 PAUSES_SECONDS = (2.0, 5.0, 15.0, 30.0, 60.0)
 """Before an engine is tried again that could not be had; the last is repeated until the batch expires."""
+
+
+SWITCHING = "switching"
+"""The lane of everything that needs a switch; the others have the names of their variants."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class Surroundings:
     active: Callable[[], str | None]
     may_switch_at: Callable[[], float | None]
     """When a batch may cause a switch, if nobody chats until then: Unix seconds; None while it must not."""
+    wanted: Callable[[], Target | None] = lambda: None
+    bring_back: Callable[[Target], object] = lambda _: None
+    """Makes active again what a batch has displaced."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,10 @@ class _Lane:
     crew: Crew | None = None
     told: BatchWaiting | None = None
     """Why its crew has no engine yet."""
+    displaced: Target | None = None
+    """What somebody wanted before the lane switched for the first time."""
+    loaded: str | None = None
+    """The variant to which it switched last."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -163,7 +175,7 @@ class Lanes:
         return self._tools.gateway.resolve_for(ask_of(live.id, live.row.endpoint, body)).name
 
     def _lane_of(self, variant: str) -> str:
-        return variant if not variant or self._surroundings.is_apart(variant) else "switching"
+        return variant if not variant or self._surroundings.is_apart(variant) else SWITCHING
 
     def _open_lanes(self, live: LiveBatch) -> set[str]:
         """Have somebody work in each lane in which a batch has lines; give their names."""
@@ -187,9 +199,17 @@ class Lanes:
                 elif any(self._is_in(name, live) for live in self._batches):
                     await self._pause(lane)
                 else:
+                    self._bring_back(lane)
                     return
         finally:
             lane.task = None
+
+    def _bring_back(self, lane: _Lane) -> None:
+        """Give those who chat their model back, unless they have asked for one meanwhile."""
+        displaced, lane.displaced = lane.displaced, None
+        wanted = self._surroundings.wanted()
+        if displaced is not None and wanted is not None and wanted.variant == lane.loaded:
+            self._surroundings.bring_back(displaced)
 
     def _is_in(self, name: str, live: LiveBatch) -> bool:
         return any(self._lane_of(variant) == name for variant in self._variants(live))
@@ -251,6 +271,7 @@ class Lanes:
         )
         for each in wanted:
             crew.take_up(each.live, each.models)
+        before = self._surroundings.wanted()
         try:
             await crew.work()
             self._troubles.pop(variant, None)
@@ -262,6 +283,9 @@ class Lanes:
             self._note_trouble(variant, error, had_engine=crew.has_worked)
         finally:
             lane.crew = lane.told = None
+            if crew.has_worked and before is not None and before.variant != variant:
+                lane.displaced = lane.displaced or before
+                lane.loaded = variant
 
     def _teller(self, name: str, lane: _Lane, variant: str) -> Callable[[Switch | None], Awaitable[None]]:
         async def tell(switch: Switch | None) -> None:

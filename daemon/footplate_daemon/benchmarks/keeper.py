@@ -2,7 +2,7 @@
 
 While one is carried out nobody else switches or stops an engine (`Conflict`), and requests that need another
 variant than the active one are refused (`Busy`). Requests for the active one are answered, and counted in the
-result as what they are: a disturbance. Afterwards what was active before is active again.
+result as what they are: a disturbance. Batches wait. Afterwards what was active before is active again.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
 """From what was noted of a request to its record: events, texts, tokens. Blocks; not while it is measured."""
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -84,7 +85,8 @@ def _read(measured: Measured) -> Read:
 
 def _events(measured: Measured) -> Iterator[tuple[float, bytes]]:
     """Give every event in OpenAI's form, with the time at which it was whole."""
-    translation, splitter = measured.request.translation, EventSplitter()
+    # A copy: what was read once may be read again.
+    translation, splitter = copy.deepcopy(measured.request.translation), EventSplitter()
     for at, piece in zip(measured.times, measured.unpacked(), strict=True):
         data = piece if translation is None else translation.feed(piece)
         for event in splitter.feed(data) if data else ():

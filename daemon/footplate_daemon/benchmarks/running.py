@@ -34,7 +34,6 @@ from footplate_daemon.wire_benchmarks import (
     CellState,
     LivePoint,
     RequestRecord,
-    Translation,
 )
 
 PERIOD_SECONDS = 1.0
@@ -67,10 +66,13 @@ class _Measurement:
     """The cell that is being measured."""
 
     cell: Cell
-    work: Work
     client: Client
     watch: Watch
-    translation: Translation
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every request has ended."""
+        return self.client.tally.completed + self.client.tally.failed == self.cell.requests
 
 
 class Runner:
@@ -102,10 +104,11 @@ class Runner:
         """Store what is known of the cell that was being measured, and how the other ones ended."""
         live = self._live
         if self._measurement is not None:
-            await self._finish(self._measurement, state, None)
+            was_whole = self._measurement.is_whole  # it was cancelled while its result was made
+            await self._finish(self._measurement, "done" if was_whole else state, None)
         await self._counting.count_the_rest()
         for cell in live.run.cells:
-            if cell.state in {"waiting", "warming up"}:
+            if cell.state in {"waiting", "warming up", "measuring"}:
                 await self._save(live.update_cell(cell.number, state=state))
         for place, entrant in enumerate(live.run.entrants):
             if entrant.state in {"waiting", "starting", "measuring"}:
@@ -151,9 +154,7 @@ class Runner:
         cell = live.update_cell(cell.number, state="warming up", started_at=time.time())
         try:
             self._check_listed(seat)
-            async with self._parts.switcher.lease(
-                seat.variant.name, interactive=False, is_holder=True
-            ) as lease:
+            async with self._parts.switcher.lease(seat.variant.name, is_holder=True) as lease:
                 upstream = _upstream(lease)
                 try:
                     await self._under_lease(lease, upstream, running, cell, work)
@@ -184,7 +185,7 @@ class Runner:
         watch = Watch(running.name, running.leader, self._parts.sampler, self._parts.gpus, running.base_bytes)
         await watch.begin()
         client = Client(upstream, wish.timeout_seconds)
-        measurement = self._measurement = _Measurement(cell, work, client, watch, translation)
+        measurement = self._measurement = _Measurement(cell, client, watch)
         async with asyncio.TaskGroup() as tasks:
             ticking = tasks.create_task(self._tick(measurement, lease.progressed))
             await client.run(requests, cell.concurrency)
@@ -224,7 +225,6 @@ class Runner:
     async def _finish(self, measurement: _Measurement, state: CellState, error: str | None) -> None:
         """Make a result of what was measured, and store it."""
         live = self._live
-        self._measurement = None
         client, cell = measurement.client, measurement.cell
         await measurement.watch.end()
         records = await asyncio.to_thread(
@@ -247,6 +247,7 @@ class Runner:
             points=tuple(point for point in live.points if point.cell == cell.number),
         )
         await self._keep(changed, records)
+        self._measurement = None
         await self._parts.store.save(live.run)
 
     async def _count_by_engine(self, seat: Seat) -> None:
@@ -255,9 +256,7 @@ class Runner:
             return
         try:
             self._check_listed(seat)
-            async with self._parts.switcher.lease(
-                seat.variant.name, interactive=False, is_holder=True
-            ) as lease:
+            async with self._parts.switcher.lease(seat.variant.name, is_holder=True) as lease:
                 upstream = _upstream(lease)
                 try:
                     await self._counting.count_by_engine(seat, upstream)

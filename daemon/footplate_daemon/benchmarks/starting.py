@@ -55,10 +55,11 @@ class Starter:
         """Start an entrant's engine; raise `EngineFailed` with the cause if it does not start."""
         is_elsewhere = seat.variant.elsewhere is not None
         base_bytes: int | None = None
+        if cold:
+            await self.stop_all()
         if is_elsewhere or not cold:
             starts = [await self._start_once(seat, "unknown")]
         else:
-            await self.stop_all()
             base_bytes = await gpu_memory_in_use_now(self.gpus)
             dropped = await environment.dropped(await self.files(seat))
             first = await self._start_once(seat, "cold")

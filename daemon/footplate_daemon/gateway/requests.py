@@ -29,7 +29,7 @@ SERVED_BY = {
 def check(path: str, body: Mapping[str, Any]) -> None:
     """Raise `Invalid` for a request that no runtime could answer; `path` is one of `PASSED_THROUGH`."""
     fields = PASSED_THROUGH[path]
-    if not any(field in body for field in fields):
+    if body.keys().isdisjoint(fields):
         named = " or ".join(f"`{field}`" for field in fields)
         raise Invalid(f"{named} is missing.", param=fields[0], hint=f"POST {path} needs {named}.")
     if "messages" in fields:

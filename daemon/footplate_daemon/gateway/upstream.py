@@ -232,12 +232,14 @@ class Response:
             self._connection.read_on(answer)
             sink(first)  # which may pause
         answer.sink = sink
-        while not answer.has_ended:
-            try:
+        try:
+            while not answer.has_ended:
                 await answer.changed()
-            except asyncio.CancelledError:
-                self._connection.leave(answer)
-                raise
+        except asyncio.CancelledError:
+            self._connection.leave(answer)
+            raise
+        finally:
+            answer.sink = None  # it holds us, and we hold the answer
         if answer.sink_error is not None:
             raise answer.sink_error
         if answer.failure is not None:

@@ -301,6 +301,7 @@ def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], N
     """Check what every runtime needs, so that a mistake is answered before anything is loaded."""
     body = parse_object(raw)
     requests.check(path, body)
+    request = reply.request  # not the reply, which holds what is asked: a circle would keep both
     return Ask(
         path,
         body,
@@ -310,7 +311,7 @@ def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], N
         capability=SERVED_BY.get(path),
         raw=raw,
         permit=permit,
-        is_stopping=lambda: reply.request.is_stopping,
+        is_stopping=lambda: request.is_stopping,
     )
 
 

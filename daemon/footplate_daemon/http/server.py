@@ -531,7 +531,7 @@ class _Connection(asyncio.Protocol):
         self._handler = handler
         self._loop = loop
         self._transport: asyncio.Transport
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._requests: deque[Request] = deque()
         """Taken in and not answered yet; the first is being answered."""
         self._coming: Request | None = None
@@ -612,6 +612,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._is_closed = True
+        self._parser = None  # it holds us, and we hold it
         self._held.clear()
         self._server.forget(self)
         for request in list(self._requests):
@@ -646,8 +647,8 @@ class _Connection(asyncio.Protocol):
             self._coming.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        request = self._coming
-        if request is None or self._is_deaf:
+        request, parser = self._coming, self._parser
+        if request is None or parser is None or self._is_deaf:
             return
         self._has_head = True
         self._head_bytes = 0
@@ -656,7 +657,7 @@ class _Connection(asyncio.Protocol):
             self._refuse(431, _head_too_large(limit))
             return
         try:
-            request.take_head(self._parser)
+            request.take_head(parser)
         except Invalid as error:
             self._refuse(400, error)
             return
@@ -696,7 +697,7 @@ class _Connection(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         """Have the parser read everything; that a request would like another protocol is ignored."""
         rest: bytes | memoryview = data
-        while rest:
+        while rest and self._parser is not None:
             try:
                 self._parser.feed_data(rest)
             except httptools.HttpParserUpgrade as upgrade:

@@ -340,13 +340,13 @@ class BatchStore:
         return await self._database.read(select)
 
     async def errors(self, key: int) -> list[tuple[Failure, int]]:
-        """Give the kinds of errors, the most frequent first; each with its first message."""
+        """Give the most frequent kinds of errors, each with its first message."""
 
         def select(connection: sqlite3.Connection) -> list[tuple[Failure, int]]:
             rows = connection.execute(
                 "SELECT code, status_code, example, count FROM line_errors WHERE batch = ?"
-                " ORDER BY count DESC, code, status_code",
-                (key,),
+                " ORDER BY count DESC, code, status_code LIMIT ?",
+                (key, KINDS_SHOWN),
             )
             return [(Failure(row[0], row[1], row[2]), row[3]) for row in rows]
 
@@ -401,6 +401,8 @@ class BatchStore:
 IDS_AT_A_TIME = 500
 """SQLite took 999 values in a statement at most, once."""
 FORGOTTEN_AT_A_TIME = 5000
+KINDS_SHOWN = 100
+"""Kinds of errors; an engine may make up a code for each line."""
 _LINE_COLUMNS = ", ".join(column.name for column in fields(Line))
 _JSON = frozenset({"allowed_models", "metadata", "models", "errors"})
 _COLUMNS = [column.name for column in fields(StoredBatch) if column.name != "owner"]

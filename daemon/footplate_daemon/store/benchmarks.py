@@ -1,5 +1,6 @@
 """Runs of benchmarks with their cells and every request of them: kept until somebody deletes them."""
 
+import asyncio
 import json
 import sqlite3
 import zlib
@@ -50,7 +51,9 @@ class BenchmarkStore:
     ) -> None:
         """Store a cell as it is now; with its requests, if they are given."""
         record = cell.model_copy(update={"records": None}).model_dump_json()
-        packed = None if records is None else zlib.compress(_RECORDS.dump_json(tuple(records)))
+        packed = None
+        if records is not None:
+            packed = await asyncio.to_thread(lambda: zlib.compress(_RECORDS.dump_json(tuple(records))))
 
         def update(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -86,7 +89,7 @@ class BenchmarkStore:
             return {row["number"]: row["requests"] for row in rows}
 
         packed = await self._database.read(select)
-        return {number: _RECORDS.validate_json(zlib.decompress(each)) for number, each in packed.items()}
+        return await asyncio.to_thread(_unpacked, packed)
 
     async def list(
         self, limit: int, before: int | None = None, purpose: Purpose | None = None
@@ -158,6 +161,10 @@ class BenchmarkStore:
             )
 
         await self._database.write(replace)
+
+
+def _unpacked(packed: Mapping[int, bytes]) -> dict[int, tuple[RequestRecord, ...]]:
+    return {number: _RECORDS.validate_json(zlib.decompress(each)) for number, each in packed.items()}
 
 
 def _run(connection: sqlite3.Connection, run_id: int) -> BenchmarkRun:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -35,10 +35,6 @@ class Lease(NamedTuple):
     """To be called whenever the engine says something: an engine that is silent for long is probed."""
 
 
-class Interrupted(EngineFailed):
-    """The engine was taken away from a request, in good order."""
-
-
 @dataclass(frozen=True)
 class Reservation:
     """Somebody's hold on what is active: as long as it lasts, nobody else switches or stops."""
@@ -49,6 +45,7 @@ class Reservation:
     """How to end it before its time."""
     eta_seconds: Callable[[], float | None] = lambda: None
     """About how long it lasts."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def conflict(self) -> Conflict:
         """Give the error of a person who would switch or stop."""
@@ -61,6 +58,10 @@ class Reservation:
             hint=f"Ask again later, or end it: {self.remedy}",
             retry_after=min(60.0, max(1.0, self.eta_seconds() or 60.0)),
         )
+
+
+class Interrupted(EngineFailed):
+    """The engine was taken away from a request, in good order."""
 
 
 @dataclass(slots=True)
@@ -81,6 +82,8 @@ class Ticket:
     give_back: Callable[["Ticket"], None]
     granted: "asyncio.Future[Grant] | None" = None
     """Set while it has to wait."""
+    is_holder: bool = False
+    """Whether it comes from whoever has reserved the engines."""
     is_cut: bool = False
     diagnosis: Diagnosis | None = None
 

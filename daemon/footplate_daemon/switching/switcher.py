@@ -160,16 +160,40 @@ class Switcher:
 
     @contextlib.contextmanager
     def reserve(self, reservation: Reservation) -> Iterator[None]:
-        """Keep for the block that others switch or stop: what is active goes on answering, nothing else does.
+        """Keep others from switching or stopping for the block: what is active answers, and nothing else.
 
-        Whoever holds it switches with the reason `BENCHMARK`. Raise `Conflict` while somebody else has it.
+        Batches lose their engine, and wait until the end. Whoever holds it switches with the reason
+        `BENCHMARK`. Raise `Conflict` while somebody else has it.
         """
         self._refuse_reserved(Reason.ASKED)
         self._reservation = reservation
+        put_off = self._put_batches_off()
         try:
             yield
         finally:
             self._reservation = None
+            reservation.ended.set()
+            for ticket in put_off:
+                if ticket.request in self._tickets:
+                    self._happen(machine.Requested(ticket.request, ticket.variant, _now(), interactive=False))
+
+    def _put_batches_off(self) -> list[Ticket]:
+        """Take from batches what they have, and out of the line those that wait; give the latter."""
+        waiting = []
+        for ticket in [each for each in self._tickets.values() if not each.interactive]:
+            if ticket.granted is None or ticket.granted.done():
+                ticket.cut(None)
+            else:
+                self._happen(machine.Released(ticket.request, _now()))
+                waiting.append(ticket)
+        return waiting
+
+    async def _admit(self, ticket: Ticket) -> None:
+        """Let a request through that disturbs no reservation; raise `Busy` for one that needs a switch."""
+        while self._reservation is not None and not ticket.interactive:
+            await self._reservation.ended.wait()
+        if self._reservation is not None and ticket.variant != self.active:
+            raise self._reservation.busy(ticket.variant)
 
     def _refuse_reserved(self, reason: Reason) -> None:
         if self._reservation is not None and reason is not Reason.BENCHMARK:
@@ -233,13 +257,10 @@ class Switcher:
         While it waits, `waiting` is told how far the switch has come. Its queue time counts from `asked_at`,
         monotonic seconds, else from now. Raise `Busy` (queue full), `Unavailable`, or `EngineFailed` with
         the diagnosis; the last also out of the middle of the block, when the engine dies or is stopped.
-        While it is reserved, only its holder may ask for what is not active, and no batch for anything:
-        others get `Busy`.
+        While it is reserved only its holder gets what is not active: others are told `Busy`, batches wait.
         """
         if variant in self.services.variants:
             return self.services.lease(variant)
-        if self._reservation is not None and not is_holder and (variant != self.active or not interactive):
-            raise self._reservation.busy(variant)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine asks
         return Ticket(
@@ -251,12 +272,15 @@ class Switcher:
             waiting,
             self._take,
             self._give_back,
+            is_holder=is_holder,
         )
 
     async def _take(self, ticket: Ticket) -> Lease:
         runtime_of(self._engines.catalog.variants[ticket.variant], self._parts.runtimes)
         if not self.adopted.is_set():
             await self.adopted.wait()
+        if self._reservation is not None and not ticket.is_holder:
+            await self._admit(ticket)
         self._tickets[ticket.request] = ticket
         attempt = self._seating.seat(ticket.request, ticket.variant, _now(), interactive=ticket.interactive)
         if attempt is None:
@@ -348,14 +372,20 @@ class Switcher:
         return self._state.active
 
     @property
-    def wanted_target(self) -> Target | None:
-        """What should answer, with the preset and context that were asked for."""
-        return self._state.wanted
-
-    @property
     def wanted(self) -> str | None:
         """The variant that should answer."""
         return self._state.wanted.variant if self._state.wanted else None
+
+    @property
+    def wanted_target(self) -> Target | None:
+        """The same, with the launch parameters that were asked for."""
+        return self._state.wanted
+
+    def bring_back(self, target: Target) -> None:
+        """Make active again what was displaced, if it still can be."""
+        if target.variant in self._engines.catalog.variants:
+            with contextlib.suppress(FootplateError):
+                self.wish(target, Reason.RESTORE)
 
     def default_variant(self) -> str | None:
         """Where a request goes that names no model: what is wanted, else what was active last."""

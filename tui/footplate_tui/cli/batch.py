@@ -162,7 +162,8 @@ def results(batch_id: str, output: Path | None, *, errors: bool, everything: boo
             await client.file(ended.input_file_id)  # Before anything is written.
         with batch_results.sink(output) as target:
             if ordered:
-                await batch_results.copy_ordered(client, wanted, ended.input_file_id, target)
+                folder = output.parent if output else None
+                await batch_results.copy_ordered(client, wanted, ended.input_file_id, target, folder=folder)
             else:
                 await batch_results.copy(client, wanted, target)
 

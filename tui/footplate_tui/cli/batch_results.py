@@ -62,9 +62,14 @@ async def copy(files: Files, file_ids: Sequence[str], target: IO[bytes]) -> None
             target.write(piece)
 
 
-async def copy_ordered(files: Files, file_ids: Sequence[str], input_id: str, target: IO[bytes]) -> None:
-    """Write the lines of the files in the order in which the input asks for them."""
-    with tempfile.TemporaryFile() as kept:
+async def copy_ordered(
+    files: Files, file_ids: Sequence[str], input_id: str, target: IO[bytes], *, folder: Path | None = None
+) -> None:
+    """Write the lines of the files in the order in which the input asks for them.
+
+    Meanwhile they lie in a folder where there is room for them: the one of the target.
+    """
+    with tempfile.TemporaryFile(dir=folder) as kept:
         places = await _keep(files, file_ids, kept)
         async for line in lines_of(files.file_content(input_id)):
             place = places.pop(_custom_id(line), None)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from footplate_tui.cli.output import size
 STDIN = "-"
 STDIN_NAME = "stdin.jsonl"
 """What a file that came through a pipe is called."""
+PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ def taken(file: str) -> Iterator[tuple[Path, str]]:
         yield path, path.name
         return
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as kept:
-        shutil.copyfileobj(sys.stdin.buffer, kept)
+        while piece := sys.stdin.buffer.read(PIECE):
+            kept.write(piece)
+            _check_size(kept.tell(), "What is piped in")
         kept.flush()
-        _check_size(kept.tell(), "what was piped in")
         yield Path(kept.name), STDIN_NAME
 
 
@@ -148,6 +149,6 @@ def _begun(made: Batch) -> Iterator[str]:
 def _check_size(byte_count: int, what: str) -> None:
     if byte_count > BATCH_FILE_BYTES:
         raise errors.TooLarge(
-            f"{what} has {size(byte_count)}; a batch may have {size(BATCH_FILE_BYTES)}.",
+            f"{what} is larger than the {size(BATCH_FILE_BYTES)} that a batch may have.",
             hint="Cut it into parts: footplate batch split FILE",
         )

@@ -24,6 +24,8 @@ EXIT_LINES_FAILED = 1
 EXIT_NOT_COMPLETED = 4
 """The batch failed, expired, or was cancelled."""
 BAD_LINES_SHOWN = 20
+TOO_MANY = "too_many_tasks"
+"""The code of the error for a file that holds more than a batch may."""
 
 
 def exit_code(batch: Batch) -> int:
@@ -153,6 +155,8 @@ def ending(batch: Batch) -> Iterator[str]:
             yield from (f"  {line}" for line in bad_lines(found, BAD_LINES_SHOWN))
             if len(found) > BAD_LINES_SHOWN:
                 yield f"All of them: footplate batch show {batch.id}"
+            if any(each.code == TOO_MANY for each in found):
+                yield "Cut it into parts: footplate batch split FILE"
         case _:
             yield f"{done}: {counts.completed:,} of {count(counts.total, 'line')} answered{_took(batch)}."
     if counts.failed:

@@ -41,6 +41,7 @@ from footplate_tui.history import (
     session_line,
     title_of,
 )
+from footplate_tui.typing_ahead import take_late
 from footplate_tui.widgets.header import Header
 from footplate_tui.widgets.rows import Rows
 from footplate_tui.widgets.status_line import KeyLine
@@ -266,14 +267,18 @@ class HistoryScreen(Screen[Opening | None]):
     def on_key(self, event: events.Key) -> None:
         """Begin or leave the search: a letter that is no key here types, the arrows go to the list."""
         if self.focused is self._search:
+            take_late(self._search, event)
             if event.key in {"down", "up"}:
                 event.stop()
                 self._rows.focus()
         elif self.focused is self._new_title or self.focused is self._file:
             return
+        elif event.key in self.footplate.keymap.command("history.search").keys.split(","):
+            event.stop()
+            self.set_focus(self._search)
         elif event.is_printable and event.character and not self._is_key(event.character):
             event.stop()
-            self._search.focus()
+            self.set_focus(self._search)
             self._search.insert_text_at_cursor(event.character)
 
     def _is_key(self, character: str) -> bool:

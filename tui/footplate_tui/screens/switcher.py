@@ -24,6 +24,7 @@ from footplate_tui import conversation
 from footplate_tui.commands import BY_ID, Place, bindings
 from footplate_tui.harmless import one_line
 from footplate_tui.switching import Endings, Row, about, matching, plan_text, rows, table_head, table_line
+from footplate_tui.typing_ahead import take_late
 from footplate_tui.widgets.status_line import KeyLine
 from footplate_tui.widgets.switch_progress import SwitchProgress
 
@@ -69,8 +70,10 @@ class SwitcherScreen(ModalScreen[Switch | None]):
         self._drawn_at = 0
         """For which width the table is laid out."""
         self._was_switching = False
+        self._has_found_active = False
+        """Whether the active variant was highlighted; from then on the highlight is the user's."""
         self._box = Vertical()
-        self._filter = Input(placeholder="Type to filter", compact=True, select_on_focus=False)
+        self._filter = Input(placeholder="/ filters by name", compact=True, select_on_focus=False)
         # A blinking cursor alone writes 520 bytes a second for ever.
         self._filter.cursor_blink = False
         self._head = Static(markup=False)
@@ -162,6 +165,10 @@ class SwitcherScreen(ModalScreen[Switch | None]):
             self._table.set_options([Option(table_line(row, width), id=row.name) for row in found])
             self._table.styles.height = len(found)
             self._table.highlighted = self._place_of(before) if found else None
+        if found and self.status and not self._has_found_active:
+            # The models may be here before the status is.
+            self._has_found_active = True
+            self._table.highlighted = self._place_of(None)
         self._tell_about()
 
     def _place_of(self, row: Row | None) -> int:
@@ -217,12 +224,16 @@ class SwitcherScreen(ModalScreen[Switch | None]):
     def on_key(self, event: events.Key) -> None:
         """Begin or leave the filter: a letter that is no key here types, the arrows go back to the table."""
         if self.focused is self._filter:
+            take_late(self._filter, event)
             if event.key in {"down", "up"}:
                 event.stop()
                 self._table.focus()
+        elif event.key in self.footplate.keymap.command("switcher.filter").keys.split(","):
+            event.stop()
+            self.set_focus(self._filter)
         elif event.is_printable and event.character and not self._is_key(event.character):
             event.stop()
-            self._filter.focus()
+            self.set_focus(self._filter)
             self._filter.insert_text_at_cursor(event.character)
 
     def _is_key(self, character: str) -> bool:

@@ -1,5 +1,6 @@
 """Benchmarks: begun, listed, followed, cancelled and deleted; a run needs nobody who follows it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -29,9 +30,11 @@ def benchmark_routes(app: FastAPI, parts: ControlParts) -> None:
     ) -> wire.BenchmarkPage:
         return await benchmarks.list(limit, before, purpose)
 
-    @app.get("/api/v1/benchmark/{run_id}")
-    async def run(run_id: Number, records: bool = False, cell: CellNumber = None) -> wire.BenchmarkRun:
-        return await benchmarks.get(run_id, records=records, cell=cell)
+    @app.get("/api/v1/benchmark/{run_id}", response_model=wire.BenchmarkRun)
+    async def run(run_id: Number, records: bool = False, cell: CellNumber = None) -> Response:
+        found = await benchmarks.get(run_id, records=records, cell=cell)
+        # In a thread: with its records it may be long, and another run may be measured meanwhile.
+        return Response(await asyncio.to_thread(found.model_dump_json), media_type="application/json")
 
     @app.get("/api/v1/benchmark/{run_id}/events")
     async def events(run_id: Number) -> Response:
