@@ -17,14 +17,14 @@ help:  ## Say what there is to make
 run: .venv/ready  ## Start the daemon and open the terminal (without a terminal: ask the guide one question)
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/footplate; else exec bash scripts/demo.sh; fi
 
-engines: .venv/ready  ## Install the real runtimes that tests use (llama-server, vLLM for the CPU) in .cache/
+engines: .venv/ready  ## Install the real runtimes that tests use (llama-server, vLLM for the CPU, Ray) in .cache/
 	@$(BIN)/python scripts/engines.py
 
 test: .venv/ready engines  ## Run every test, against every real runtime
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: .venv/ready  ## Run the tests that need no torch
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm and not torch"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm and not torch and not ray"
 
 lint: .venv/ready  ## Check style, types and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
