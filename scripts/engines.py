@@ -1,10 +1,11 @@
 """Install the real runtimes that our tests start, in a cache folder of the project's own.
 
-    python scripts/engines.py [--folder FOLDER] [llama-server] [vllm]
+    python scripts/engines.py [--folder FOLDER] [llama-server] [vllm] [ray]
 
 `llama-server` is Debian sid's build, unpacked beside its own C library: it touches nothing of the system and
 needs no root. `vllm` is vLLM's CPU build in a virtual environment, pinned by vllm-constraints.txt.
-Both are left alone when they are there already. Needs nothing but the standard library.
+`ray` is Ray in an environment of its own that reads vLLM's beside its own packages, and needs that one.
+All are left alone when they are there already. Needs nothing but the standard library.
 
 Exit code 3: an engine cannot be had on this machine (it says why); the others are installed.
 """
@@ -63,13 +64,19 @@ names = ("METADATA", "INSTALLER", "RECORD")
 (folder / "RECORD").write_text("".join(f"{folder.name}/{name},,\\n" for name in names))
 """
 
+RAY = "ray[data]==2.60.0"
+
 
 class CannotBeHad(Exception):
     """The machine cannot have an engine; the message says why."""
 
 
 def main() -> int:
-    recipes = {"llama-server": (install_llama_server, llama_recipe), "vllm": (install_vllm, vllm_recipe)}
+    recipes = {
+        "llama-server": (install_llama_server, llama_recipe),
+        "vllm": (install_vllm, vllm_recipe),
+        "ray": (install_ray, ray_recipe),
+    }
     parser = argparse.ArgumentParser(description="Install the real runtimes that our tests start.")
     default = os.environ.get("FOOTPLATE_ENGINES") or REPOSITORY / ".cache" / "engines"
     parser.add_argument("--folder", type=Path, default=Path(default), help="where (default: %(default)s)")
@@ -233,6 +240,25 @@ def install_vllm(folder: Path) -> Path:
     run(python, "-c", NAME_IT_VLLM)
     run(folder / "bin" / "vllm", "--version")
     return folder / "bin" / "vllm"
+
+
+def ray_recipe() -> str:
+    return f"{RAY}\n{vllm_recipe()}"
+
+
+def install_ray(folder: Path) -> Path:
+    """Install Ray, and lead its Python to vLLM's packages: two gigabytes that need not be there twice."""
+    beside = folder.with_name("vllm")
+    if not (beside / "complete").is_file():
+        raise CannotBeHad(f"it needs vLLM in {beside}, which is not there")
+    say("ray", "installing Ray…")
+    pip = make_environment(folder)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    (shared,) = beside.glob("lib/python3*/site-packages")
+    (packages / "vllm.pth").write_text(f"{shared}\n")
+    run(*pip, "install", RAY)
+    run(folder / "bin" / "python", "-c", "import ray.data.llm, vllm")
+    return folder / "bin" / "python"
 
 
 def make_environment(folder: Path) -> tuple[str, ...]:

@@ -39,6 +39,11 @@ def vllm() -> Path | None:
     return _installed(FOLDER / "vllm" / "bin" / "vllm")
 
 
+def ray() -> Path | None:
+    """Give the Python of an environment with Ray and vLLM, or None when it is not installed."""
+    return _installed(FOLDER / "ray" / "bin" / "python")
+
+
 def require(engine: Path | None, name: str) -> Path:
     """Give the engine; without it skip the test, but fail where the tests must be whole (CI)."""
     if engine is not None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_daemon import catalog, settings
-from footplate_daemon.catalog import Catalog, Variant
+from footplate_daemon.catalog import Catalog, Elsewhere, Variant
 from footplate_daemon.errors import NotFound
 from footplate_daemon.weights import Found
 
@@ -306,6 +306,15 @@ def test_a_preset_touches_the_engines_that_were_started_with_it() -> None:
     assert changes.touch("vllm/gemma-3-4b-it", "balanced")
     assert not changes.touch("vllm/gemma-3-4b-it", "low-vram")
     assert not changes.touch("vllm/gemma-3-4b-it")
+
+
+def test_a_remote_on_several_servers_is_one_variant_that_changes_with_each_of_them() -> None:
+    text = "[models.far.remote]\nurls = ['https://a.example/v1', 'http://b.example:8000']\nkey_file = '/k'\n"
+    far = build(text).variants["remote/far"]
+    changes = catalog.diff(build(text), build(text.replace("b.example", "c.example")))
+
+    assert far.elsewhere == Elsewhere("https://a.example", Path("/k"), ("http://b.example:8000",))
+    assert changes.touch("remote/far")
 
 
 def test_what_comes_and_goes_is_named() -> None:

@@ -138,6 +138,7 @@ class Shell:
         ended = subprocess.run(
             words,
             env=self.environment,
+            cwd=self.environment["FOOTPLATE_HOME"],  # where what they write goes away with it
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,19 +1,26 @@
-"""Footplate's benchmark beside `vllm bench serve`: the same prompts, the same live vLLM, by turns."""
+"""Footplate's benchmark beside `vllm bench serve`: the same prompts, the same live vLLM.
+
+By turns, round by round, which a busy machine makes something of; and at once, through `tee`: vLLM answers
+each prompt once and both clients hear the same answer at once, so that only how they measure can differ.
+"""
 
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
 from bench.benchmarks.runs import run_benchmark
-from bench.box import Figures, fresh_home, say, until_ready
+from bench.box import REPOSITORY, Figures, call, fresh_home, say, until_ready
 from tests import engines
 
+from footplate_daemon import lifecycle
 from footplate_daemon.benchmarks.workloads import Work, prompts
 from footplate_daemon.settings import Paths
 from footplate_daemon.supervisord import read_record
@@ -32,26 +39,46 @@ def measure(rounds: int, requests: int) -> Figures | None:
         say("agreement: there is no vLLM (make engines)")
         return None
     with fresh_home(_config(vllm)) as paths:
-        _up(paths)
+        lifecycle.up(paths)
         engine = until_ready(paths)
         record = read_record(paths, engine["name"])
         assert record is not None
+        with _tee(record.port, record.api_key) as port:
+            far = f'[models.far.remote]\nurl = "http://127.0.0.1:{port}"\nserved_name = "guide"\n'
+            paths.config_file.write_text(_config(vllm) + far)
+            call(paths, "POST", "/api/v1/reload")
+            with _theirs(vllm, port, None) as ask_theirs:
+                at_once = [_at_once(paths, ask_theirs, requests, number) for number in range(rounds + 1)]
         with _theirs(vllm, record.port, record.api_key) as ask_theirs:
-            pairs = []
-            for number in range(rounds + 1):
-                asked = _prompts(requests, number)
-                # Who goes first changes: what came before has filled the engine's prefix cache.
-                if number % 2:
-                    ours, theirs = _ours(paths, asked), ask_theirs(asked)
-                else:
-                    theirs, ours = ask_theirs(asked), _ours(paths, asked)
-                if number:  # the first round warms up
-                    pairs.append((ours, theirs))
-                    say(f"agreement: round {number} of {rounds}")
-    return _compared(pairs)
+            by_turns = [_by_turns(paths, ask_theirs, requests, number) for number in range(rounds + 1)]
+    return {"at once": _compared(at_once[1:]), "by turns": _compared(by_turns[1:])}  # the first warm up
 
 
-def _compared(pairs: list[tuple[dict[str, float], dict[str, float]]]) -> Figures:
+Pair = tuple[dict[str, float], dict[str, float]]
+"""Our figures and theirs."""
+
+
+def _at_once(paths: Paths, ask_theirs: Any, requests: int, number: int) -> Pair:
+    asked = _prompts(requests, 1000 + number)
+    with ThreadPoolExecutor(1) as thread:
+        theirs = thread.submit(ask_theirs, asked)
+        ours = _ours(paths, "remote/far", asked)
+        say(f"agreement: round {number}, at once")
+        return ours, theirs.result()
+
+
+def _by_turns(paths: Paths, ask_theirs: Any, requests: int, number: int) -> Pair:
+    asked = _prompts(requests, number)
+    say(f"agreement: round {number}, by turns")
+    # Who goes first changes: what came before has filled the engine's prefix cache.
+    if number % 2:
+        ours, theirs = _ours(paths, "vllm/guide", asked), ask_theirs(asked)
+    else:
+        theirs, ours = ask_theirs(asked), _ours(paths, "vllm/guide", asked)
+    return ours, theirs
+
+
+def _compared(pairs: list[Pair]) -> Figures:
     names = pairs[0][0].keys()
     return {
         name: {
@@ -70,15 +97,15 @@ def _prompts(count: int, number: int) -> list[str]:
     return [str(prompt.messages[0]["content"]) for prompt in prompts(work, range(count), f"round {number}")]
 
 
-def _ours(paths: Paths, asked: list[str]) -> dict[str, float]:
+def _ours(paths: Paths, variant: str, asked: list[str]) -> dict[str, float]:
     run = run_benchmark(
         paths,
-        variants=[{"name": "vllm/guide"}],
+        variants=[{"name": variant}],
         workloads=[{"kind": "file", "lines": [json.dumps({"prompt": each}) for each in asked]}],
         parameters={"temperature": 0, "ignore_eos": True, "max_tokens": TOKENS},
         cache="measure",  # the prompts are sent as they are, and are unique
         concurrency=[CONCURRENCY],
-        warm_ups=1,
+        warm_ups=0,
         cold=False,
     )
     summary = run.cells[0].summary
@@ -113,9 +140,10 @@ def _theirs(vllm: Path, port: int, key: str | None) -> Iterator[Any]:
         str(vllm.with_name("python")), str(DRIVER), str(TOKENS),
         "--backend", "openai-chat", "--endpoint", "/v1/chat/completions",
         "--base-url", f"http://127.0.0.1:{port}", "--model", "guide", "--tokenizer", str(engines.GUIDE_HF),
-        "--dataset-name", "random", "--max-concurrency", str(CONCURRENCY), "--temperature", "0",
+        "--dataset-name", "custom", "--max-concurrency", str(CONCURRENCY), "--temperature", "0",
         "--ignore-eos",
-        "--percentile-metrics", "ttft,tpot,itl,e2el", "--disable-tqdm", "--num-warmups", "1",
+        "--percentile-metrics", "ttft,tpot,itl,e2el", "--disable-tqdm",
+        "--num-warmups", "0", "--ready-check-timeout-sec", "0",
     ]  # fmt: skip
     environment = {**os.environ, "OPENAI_API_KEY": key or "", "VLLM_NO_USAGE_STATS": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -150,10 +178,15 @@ def _next_json(driver: "subprocess.Popen[str]", said: IO[str]) -> dict[str, Any]
     raise SystemExit(f"vllm bench serve ended:\n{said.read()[-2000:]}")
 
 
-def _up(paths: Paths) -> None:
-    from footplate_daemon import lifecycle  # noqa: PLC0415
-
-    lifecycle.up(paths)
+@contextmanager
+def _tee(port: int, key: str | None) -> Iterator[int]:
+    command = [sys.executable, "-m", "bench.benchmarks.tee", str(port), *([key] if key else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as server:
+        assert server.stdout is not None
+        try:
+            yield int(server.stdout.readline())
+        finally:
+            server.terminate()
 
 
 def _config(vllm: Path) -> str:

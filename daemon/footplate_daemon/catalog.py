@@ -45,6 +45,8 @@ class Elsewhere:
     url: str
     """Without `/v1` and trailing slash."""
     key_file: Path | None = None
+    others: tuple[str, ...] = ()
+    """Servers with the same model and the same key."""
 
 
 @dataclass(frozen=True)
@@ -384,17 +386,18 @@ def _usual_capabilities(settings: Settings, name: str, mmproj: Path | None) -> t
 
 
 def _remote_variant(model: str, table: written.RemoteTable, settings: Settings) -> Variant:
+    first, *others = table.addresses
     return Variant(
         name=f"remote/{model}",
         runtime="remote",
         model=model,
-        weights=Weights("elsewhere", table.url),
+        weights=Weights("elsewhere", ", ".join(table.addresses)),
         served_name=table.served_name or model,
         profile=_profile(settings, settings.models[model].profile, table.profile),
         profile_name=_profile_name(settings.models[model].profile, table.profile),
         capabilities=table.capabilities or ("chat",),
         context=table.context,
-        elsewhere=Elsewhere(table.url, Path(table.key_file) if table.key_file else None),
+        elsewhere=Elsewhere(first, Path(table.key_file) if table.key_file else None, tuple(others)),
     )
 
 

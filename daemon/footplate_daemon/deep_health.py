@@ -165,8 +165,16 @@ class DeepLook:
         return status
 
     async def _ask(self, engine: Engine, path: str, body: Mapping[str, Any]) -> int | None:
-        answer = await ask(engine.address, "POST", path, body=dict(body), timeout_seconds=self._probe_seconds)
-        return None if answer is None else answer.status
+        """Ask; of several servers of the same model, one that answers is enough."""
+        places = (engine.address, *engine.address.others)
+        seconds = self._probe_seconds / len(places)
+        status = None
+        for place in places:
+            answer = await ask(place, "POST", path, body=dict(body), timeout_seconds=seconds)
+            status = None if answer is None else answer.status
+            if status is not None and status < 500:
+                break
+        return status
 
     @property
     def _probe_seconds(self) -> float:

@@ -29,7 +29,7 @@ from footplate_daemon import processes
 from footplate_daemon.errors import Conflict, Invalid, NotFound, Unavailable
 from footplate_daemon.settings import Paths
 
-EnvironmentRuntime = Literal["vllm", "transformers"]
+EnvironmentRuntime = Literal["vllm", "transformers", "ray"]
 RUNTIMES: tuple[EnvironmentRuntime, ...] = get_args(EnvironmentRuntime)
 Device = Literal["cpu", "cuda"]
 
@@ -367,17 +367,24 @@ _TRANSFORMERS_FOR_CUDA = (
     Step("install torch", ((*_INSTALL, "torch", "torchvision"),)),
     Step("install transformers", ((*_INSTALL, "transformers", "accelerate", "bitsandbytes", "pillow"),)),
 )
+# Ray with what its data sets need; its extra `llm` names one version of vLLM, which has no CPU build.
+_RAY = "ray[data]==2.60.0"
+_RAY_FOR_CPU = (*_VLLM_FOR_CPU, Step("install Ray", ((*_INSTALL, _RAY),)))
+_RAY_FOR_CUDA = (Step("install Ray", ((*_INSTALL, "ray[llm]==2.60.0"),)),)
 _RECIPES: Mapping[tuple[EnvironmentRuntime, Device], tuple[tuple[Step, ...], float]] = {
     ("vllm", "cpu"): (_VLLM_FOR_CPU, 5),
     ("vllm", "cuda"): (_VLLM_FOR_CUDA, 15),
+    ("ray", "cpu"): (_RAY_FOR_CPU, 6),
+    ("ray", "cuda"): (_RAY_FOR_CUDA, 17),
     ("transformers", "cpu"): (_TRANSFORMERS_FOR_CPU, 2.5),
     ("transformers", "cuda"): (_TRANSFORMERS_FOR_CUDA, 12),
 }
 _CHECKS: Mapping[EnvironmentRuntime, Step] = {
     "vllm": Step("try it", (("{folder}/bin/vllm", "--version"),)),
+    "ray": Step("try it", (("{python}", "-c", "import ray.data.llm"),)),
     "transformers": Step("try it", (("{python}", "-c", _CHECK_TRANSFORMERS),)),
 }
-_TOLD_PACKAGES = ("vllm", "torch", "transformers", "accelerate", "bitsandbytes")
+_TOLD_PACKAGES = ("ray", "vllm", "torch", "transformers", "accelerate", "bitsandbytes")
 
 
 # --- Doing it ----------------------------------------------------------------------------------------

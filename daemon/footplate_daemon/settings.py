@@ -614,10 +614,12 @@ class TransformersTable(VariantTable):
 class RemoteTable(Table):
     """A model on a server elsewhere that speaks OpenAI's API; nothing is started for it."""
 
-    url: Annotated[str, AfterValidator(_server_url)]
+    url: Annotated[str, AfterValidator(_server_url)] | None = None
     """Where it answers, up to `/v1`: `"https://gpu.example:8000/v1"`."""
+    urls: Annotated[tuple[Annotated[str, AfterValidator(_server_url)], ...], Field(strict=False)] = ()
+    """In place of `url`, several servers of the same model: requests are spread over those that are well."""
     key_file: PathText | None = None
-    """A file that holds the server's API key and nothing else."""
+    """A file that holds the server's API key and nothing else; of several servers, the key of each."""
     served_name: str | None = None
     """The name under which the server lists the model; else the model's name."""
     context: int | None = Field(default=None, ge=1)
@@ -626,6 +628,22 @@ class RemoteTable(Table):
     """A profile's name or a table of generation parameters; goes over the model's."""
     capabilities: Annotated[tuple[Capability, ...], Field(strict=False)] | None = None
     """What it can do; else `["chat"]`."""
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> "RemoteTable":
+        if self.url is not None and self.urls:
+            raise _refuse("It has both url and urls", "Keep one: url for one server, urls for several.")
+        if not self.addresses:
+            raise _refuse("It has no address", 'Add where it answers: url = "https://gpu.example:8000/v1"')
+        for address in self.urls:
+            if self.urls.count(address) > 1:
+                raise _refuse(f"urls has {address} twice", "Name each server once.")
+        return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every server that has the model."""
+        return self.urls if self.url is None else (self.url,)
 
 
 class ModelTable(Table):

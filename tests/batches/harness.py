@@ -84,7 +84,7 @@ class Play:
         assert path.startswith("/v1/")
 
     async def answer(self, ask: Ask, respond: Callable[[Any], Awaitable[None]]) -> None:
-        variant = self.resolve_for(ask)
+        variant = self.resolve_for(ask)  # before anything else of it is looked at, as the gateway does
         question = str(ask.body["messages"][-1]["content"])
         self.asked[question] += 1
         self.order.append(str(ask.model))

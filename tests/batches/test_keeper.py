@@ -341,3 +341,19 @@ def test_an_answer_over_several_lines_becomes_one_line() -> None:
 
     assert text.count(b"\n") == 1
     assert json.loads(text)["response"]["body"] == {"x": 1}
+
+
+async def test_lines_that_are_not_in_the_file_any_more_fail_alone(tmp_path: Path) -> None:
+    play = Play()
+    play.gate.clear()
+    async with running(tmp_path, play, rules=BatchSettings(max_concurrency=1, min_free_mib=0)) as batch:
+        made = await batch.submit(many(10))
+        await batch.until(made.id, lambda _: play.under_way == 1)
+        path = batch.files.path(made.input_file_id)
+        path.write_bytes(path.read_bytes()[: len(many(5)) + 20])
+        play.gate.set()
+        row = await batch.ended(made.id)
+        errors = batch.errors(row)
+
+    assert (row.status, row.completed, row.failed) == ("completed", 5, 5)
+    assert {each["error"]["code"] for each in errors} == {"input_unreadable"}

@@ -240,6 +240,7 @@ def test_a_list_for_programs_is_one_object(footplate: Shell, tmp_path: Path) -> 
             2,
             "/nowhere is no folder where you may write",
         ),
+        (("submit", "{file}", "-o", "-"), 2, "footplate batch results last"),
         (("submit", "{file}", "--metadata", "name"), 2, "'name' is no pair"),
         (("submit", "{file}", "--endpoint", "/v1/nope"), 1, "/v1/chat/completions, "),
         (("submit", "{empty}"), 1, "--endpoint /v1/chat/completions"),

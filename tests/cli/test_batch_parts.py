@@ -157,6 +157,13 @@ def test_the_first_request_says_what_is_asked(source: list[bytes], endpoint: str
     assert endpoint_of(source) == endpoint
 
 
+def test_a_mark_of_the_encoding_is_no_part_of_the_first_line() -> None:
+    marked = [b"\xef\xbb\xbf" + line("a"), line("b")]
+
+    assert [each.raw for each in read(marked, ROOMY)] == [line("a"), line("b")]
+    assert endpoint_of(marked) == CHAT
+
+
 def test_a_bad_line_keeps_the_bytes_it_came_with() -> None:
     (bad,) = read([b"\xff"], ROOMY)
 

@@ -11,7 +11,7 @@ import pytest
 
 from footplate_daemon.errors import Conflict, DaemonUnreachable, NotFound
 from footplate_daemon.wire_batches import BatchStatus
-from footplate_tui.cli.batch_results import copy, copy_ordered, lines_of, sink, wanted_files
+from footplate_tui.cli.batch_results import Screen, copy, copy_ordered, lines_of, sink, wanted_files
 from tests.cli.batch_values import batch
 
 
@@ -93,6 +93,16 @@ def write_half(path: Path) -> None:
     with sink(path) as target:
         target.write(b"half")
         raise DaemonUnreachable("Cut.")
+
+
+def test_a_terminal_is_not_commanded_wherever_a_piece_is_cut() -> None:
+    terminal = io.StringIO()
+    screen = Screen(terminal)
+
+    for byte in "ä\x9b31m\u202e\n".encode():
+        screen.write(bytes([byte]))
+
+    assert terminal.getvalue() == "ä<U+009B>31m<U+202E>\n"
 
 
 def test_where_nothing_can_be_written_the_file_is_named(tmp_path: Path) -> None:

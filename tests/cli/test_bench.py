@@ -199,7 +199,7 @@ def test_prompts_of_ones_own_are_asked(footplate: Shell, tmp_path: Path) -> None
     [
         (("run", "gide"), 1, 'Did you mean "guide"?'),
         (("run", "guide", "--concurrency", "two"), 2, "1,4,8"),
-        (("run", "guide", "--concurrency", "0"), 1, "concurrency"),
+        (("run", "guide", "--concurrency", "0"), 1, "0 requests at a time"),
         (("run", "guide", "--parameter", "temperature"), 2, "temperature=0"),
         (("run", "guide", "--levels", "1,2"), 2, "--workload concurrency"),
         (("run", "guide", "--runtime", "vllm"), 1, "None of these can be asked on vllm"),

@@ -39,7 +39,7 @@ async def test_a_narrow_chat_has_no_panel_and_a_key_takes_it_away(
 
         await terminal.pilot.resize_terminal(*WIDE)
         await terminal.until(lambda: panel(terminal).display)
-        await terminal.pilot.press("f10")
+        await terminal.pilot.press("ctrl+l")
         await terminal.until(lambda: not panel(terminal).display)
     async with open_terminal(daemon, size=WIDE) as terminal:
         await terminal.until_shown("built-in guide")

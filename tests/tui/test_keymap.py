@@ -72,7 +72,7 @@ def test_how_a_key_reads(keys: str, reads: str) -> None:
 async def test_chosen_keys_work_and_are_shown_wherever_the_old_ones_were(
     tmp_path: Path, daemon: FakeDaemon, open_terminal: Open
 ) -> None:
-    (tmp_path / "keys.toml").write_text('model.switch = "ctrl+l"\n')
+    (tmp_path / "keys.toml").write_text('model.switch = "ctrl+s"\n')
 
     async with open_terminal(daemon) as terminal:
         await terminal.until_shown("built-in guide")
@@ -86,7 +86,7 @@ async def test_chosen_keys_work_and_are_shown_wherever_the_old_ones_were(
         await terminal.pilot.press("ctrl+r")
         assert terminal.screen.is_active
 
-        await terminal.pilot.press("ctrl+l")
+        await terminal.pilot.press("ctrl+s")
 
         await terminal.until(lambda: isinstance(terminal.app.screen, SwitcherScreen))
 

@@ -485,7 +485,7 @@ COMMANDS: tuple[Command, ...] = (
         GaugesWanted, Place.CHAT, priority=True, leads_elsewhere=True,
     ),
     Command(
-        "view.aside", "f10", "F10", "panel", "Panel beside the chat",
+        "view.aside", "ctrl+l", "^l", "panel", "Panel beside the chat",
         "Show or hide what runs, the gauges and speeds beside a wide chat; remembered.",
         AsideWanted, Place.CHAT, priority=True,
     ),

@@ -77,18 +77,18 @@ def ask_of(batch_id: str, endpoint: str, body: Mapping[str, Any]) -> Ask:
 
 
 async def ask_line(
-    gateway: Gateway, batch_id: str, endpoint: str, line: Line, raw: bytes, *, is_ours: bool
+    gateway: Gateway, batch_id: str, endpoint: str, line: Line, body: Mapping[str, Any], *, is_ours: bool
 ) -> Outcome:
-    """Ask a line whose bytes are given; raise nothing but what ends the daemon.
+    """Ask a line whose body is given; raise nothing but what ends the daemon.
 
     Where the engine `is_ours`, a connection that breaks means that it died.
     """
     asked_at = time.monotonic()
-    ask = ask_of(batch_id, endpoint, lines.body_of(raw))
+    ask = ask_of(batch_id, endpoint, body)
 
-    def failed(status: int, body: Mapping[str, Any]) -> Done:
-        text = lines.refused(batch_id, line.number, line.custom_id, status, ask.request_id, body)
-        failure = lines.failure_of({"status_code": status, "body": body}, None)
+    def failed(status: int, said: Mapping[str, Any]) -> Done:
+        text = lines.refused(batch_id, line.number, line.custom_id, status, ask.request_id, said)
+        failure = lines.failure_of({"status_code": status, "body": said}, None)
         return Done(LineState.FAILED, text, time.monotonic() - asked_at, failure=failure)
 
     outcome: Outcome = Again(None)
@@ -97,8 +97,8 @@ async def ask_line(
         nonlocal outcome
         status = answering.response.status
         if status >= 400:
-            status, body = await answering.failure()
-            done = failed(status, body)
+            status, said = await answering.failure()  # its status may be better than the engine's
+            done = failed(status, said)
             outcome = Again(None, status in FULL, last=done) if status in TRANSIENT else done
             return
         answer = await answering.whole(ANSWER_LIMIT)

@@ -225,12 +225,13 @@ class Crew:
                 raw = await asyncio.to_thread(read_at, live.input_path, line.offset, line.length)
             else:
                 raw = read_at(live.input_path, line.offset, line.length)
-        except OSError as error:
-            message = f"The input file cannot be read: {error.strerror or error}."
+            body = lines.body_of(raw)
+        except (OSError, ValueError, KeyError) as error:
+            message = f"The input file is not what it was: {error}."
             text = lines.never_asked(live.id, line.number, line.custom_id, "input_unreadable", message)
             return Done(LineState.FAILED, text, 0.0, failure=Failure("input_unreadable", 0, message))
         return await ask_line(
-            self._tools.gateway, live.id, live.row.endpoint, line, raw, is_ours=self._is_ours
+            self._tools.gateway, live.id, live.row.endpoint, line, body, is_ours=self._is_ours
         )
 
     async def _take(self, item: Item, outcome: Outcome) -> None:

@@ -283,8 +283,9 @@ class Lanes:
             self._note_trouble(variant, error, had_engine=crew.has_worked)
         finally:
             lane.crew = lane.told = None
-            if crew.has_worked and before is not None and before.variant != variant:
-                lane.displaced = lane.displaced or before
+            if crew.has_worked:
+                if before is not None and before.variant not in {variant, lane.loaded}:
+                    lane.displaced = before
                 lane.loaded = variant
 
     def _teller(self, name: str, lane: _Lane, variant: str) -> Callable[[Switch | None], Awaitable[None]]:

@@ -1,13 +1,11 @@
 """Ends lines that will not be asked: their batch was cancelled, its time is over, or their model is gone."""
 
-import asyncio
 from collections.abc import Sequence
 
 from footplate_daemon.batches import lines
 from footplate_daemon.batches.asking import Done, ask_line
 from footplate_daemon.batches.crew import Tools
 from footplate_daemon.batches.live import LiveBatch
-from footplate_daemon.batches.output import read_at
 from footplate_daemon.batches.recorder import Recorder
 from footplate_daemon.store.batches import BatchStore, Failure, Line, LineState
 
@@ -39,7 +37,7 @@ async def write_off_unknown(tools: Tools, wanted: Sequence[tuple[LiveBatch, int]
 
 
 async def _ask_in_vain(tools: Tools, live: LiveBatch, line: Line) -> None:
-    raw = await asyncio.to_thread(read_at, live.input_path, line.offset, line.length)
-    outcome = await ask_line(tools.gateway, live.id, live.row.endpoint, line, raw, is_ours=False)
+    body = {"model": live.row.models[line.model]}
+    outcome = await ask_line(tools.gateway, live.id, live.row.endpoint, line, body, is_ours=False)
     if isinstance(outcome, Done):
         await tools.recorder.put(live, line.number, outcome)

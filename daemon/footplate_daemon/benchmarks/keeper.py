@@ -157,30 +157,29 @@ class Benchmarks:
         holder, remedy = f"Benchmark {run_id}", f"End it: footplate bench cancel {run_id}"
         try:
             with self._parts.switcher.reserve(Reservation(holder, remedy, live.eta_seconds)):
-                await self._measure(live, Runner(live, self._parts), tasks)
+                failure = await self._measure(live, Runner(live, self._parts), tasks)
                 await self._restore(live)
-            await self._end(live, _outcome(live))
+            await self._end(live, _outcome(live) if failure is None else "failed", failure)
         except FootplateError as error:  # the disk is full: what was stored before is kept
             logger.error("benchmark failed", extra={"benchmark": run_id, "cause": error.message})  # noqa: TRY400
             live.update(state="failed", error=error.message, ended_at=time.time(), step="", eta_seconds=None)
 
-    async def _measure(self, live: Live, runner: Runner, tasks: asyncio.TaskGroup) -> None:
-        """Measure until the end, or until a person cancels it."""
-        failure: FootplateError | None = None
+    async def _measure(self, live: Live, runner: Runner, tasks: asyncio.TaskGroup) -> str | None:
+        """Measure until the end, or until a person cancels it; give why it could not go on, if so."""
+        failure: str | None = None
 
         async def measure() -> None:
             nonlocal failure
             try:
                 await self._measure_when_calm(live, runner)
             except FootplateError as error:
-                failure = error
+                failure = error.message
 
         live.task = tasks.create_task(measure())
         await asyncio.wait({live.task})
         if live.is_cancelled:
             await runner.settle("cancelled")
-        if failure is not None:
-            raise failure
+        return failure
 
     async def _measure_when_calm(self, live: Live, runner: Runner) -> None:
         await self._parts.store.save(live.run)
@@ -200,16 +199,19 @@ class Benchmarks:
             await self._parts.starter.stop_all()
             return
         live.update(step=f"{before.variant}: start")
-        switch = await switcher.ended(switcher.wish(before, Reason.BENCHMARK).id)
-        if switch.outcome == "done":
-            live.update(restored=before.variant)
+        try:
+            switch = await switcher.ended(switcher.wish(before, Reason.BENCHMARK).id)
+        except FootplateError as error:
+            why = error.message
         else:
+            if switch.outcome == "done":
+                live.update(restored=before.variant)
+                return
             why = switch.diagnosis.cause if switch.diagnosis else f"its switch was {switch.outcome}."
-            live.warn(f"{before.variant} was active before and did not come back: {why}")
+        live.warn(f"{before.variant} was active before and did not come back: {why}")
 
-    async def _end(self, live: Live, state: RunState) -> None:
-        error = None
-        if state == "failed":
+    async def _end(self, live: Live, state: RunState, error: str | None = None) -> None:
+        if state == "failed" and error is None:
             error = next((entrant.error for entrant in live.run.entrants if entrant.error), None)
         live.update(state=state, error=error, ended_at=time.time(), step="", eta_seconds=None)
         await self._parts.store.save(live.run)

@@ -13,6 +13,7 @@ from typing import Any
 from footplate_daemon.bodies import dump
 from footplate_daemon.catalog import Catalog, Variant, runtime_of
 from footplate_daemon.errors import INTERNAL, FootplateError, Invalid, NotFound, Unavailable
+from footplate_daemon.gateway import spreading
 from footplate_daemon.gateway.answering import Answering, Ask
 from footplate_daemon.gateway.chats import Chats
 from footplate_daemon.gateway.ledger import Entry, Ledger
@@ -46,7 +47,7 @@ class Gateway:
         self._switcher = switcher
         self._runtimes = runtimes
         self._ledger = ledger
-        self._upstreams: dict[int, Upstream] = {}
+        self._upstreams: dict[int, Upstream | spreading.Spread] = {}
         self.chats = Chats()
         """Who asks now: batches make way for them."""
 
@@ -247,16 +248,8 @@ class Gateway:
         ledger.begin(entry)
         return entry
 
-    async def _upstream(self, lease: Lease) -> Upstream:
-        address = lease.address
-        upstream = Upstream(
-            address.host,
-            address.port,
-            api_key=address.api_key,
-            name=lease.variant.name,
-            tls=address.tls,
-            base_path=address.base_path,
-        )
+    async def _upstream(self, lease: Lease) -> Upstream | spreading.Spread:
+        upstream = spreading.reach(lease.address, lease.variant.name)
         gone = [attempt for attempt in self._upstreams if not self._switcher.is_running(attempt)]
         self._upstreams[lease.attempt] = upstream
         for former in [self._upstreams.pop(attempt) for attempt in gone]:

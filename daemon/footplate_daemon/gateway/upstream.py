@@ -71,6 +71,7 @@ class Upstream:
         self._connect_seconds = connect_seconds
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
+        self._connecting = 0
         self._is_closed = False
 
     async def request(
@@ -123,6 +124,11 @@ class Upstream:
         """How many connections wait to be used again."""
         return len(self._idle)
 
+    @property
+    def busy_count(self) -> int:
+        """How many requests are under way, those included for which a connection is being made."""
+        return len(self._connections) - len(self._idle) + self._connecting
+
     def remember(self, connection: "_Connection") -> None:
         """Count a connection that was made."""
         self._connections.add(connection)
@@ -150,6 +156,7 @@ class Upstream:
 
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
+        self._connecting += 1
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, connection = await loop.create_connection(
@@ -169,6 +176,8 @@ class Upstream:
             raise Broken(
                 f"{self.name} cannot be reached on port {self._port}: {_cause(error)}.", retry_after=1
             ) from error
+        finally:
+            self._connecting -= 1
         if self._is_closed:
             connection.abort()
             raise Unavailable(f"{self.name} is being stopped.", retry_after=1)

@@ -166,7 +166,12 @@ class Engine:
     async def generate_one_token(self, timeout_seconds: float) -> int | None:
         """Have it generate; give the HTTP status, None if it does not answer in time."""
         served_name = self.variant.served_name
-        return await warm_up(self.address, self.runtime, served_name, self.plan, timeout_seconds)
+        status = await warm_up(self.address, self.runtime, served_name, self.plan, timeout_seconds)
+        for other in self.address.others:
+            if status is not None and status < 500:
+                break
+            status = await warm_up(other, self.runtime, served_name, self.plan, timeout_seconds)
+        return status
 
     async def settled(self) -> None:
         """Return when no launch is under way any more, however it ended."""

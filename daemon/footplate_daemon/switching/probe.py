@@ -19,6 +19,8 @@ class Address:
     tls: bool = False
     base_path: str = ""
     """What goes before every path."""
+    others: "tuple[Address, ...]" = ()
+    """Servers with the same model: requests are spread over all of them."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A remote has no process and no log, so its health is polled.
 """
 
 import asyncio
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from footplate_daemon.catalog import Elsewhere
@@ -20,8 +21,6 @@ TRIES = 3
 
 def address_of(elsewhere: Elsewhere) -> Address:
     """Give where a remote listens, with its key; raise `Invalid` when the key cannot be read."""
-    parts = urlsplit(elsewhere.url)
-    tls = parts.scheme == "https"
     key = None
     if elsewhere.key_file is not None:
         try:
@@ -30,11 +29,28 @@ def address_of(elsewhere: Elsewhere) -> Address:
             raise Invalid(
                 f"The key file {elsewhere.key_file} cannot be read.", hint="Mend key_file in config.toml."
             ) from error
+    first, *others = [_address(url, key) for url in (elsewhere.url, *elsewhere.others)]
+    return replace(first, others=tuple(others))
+
+
+def _address(url: str, key: str | None) -> Address:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
     return Address(parts.port or (443 if tls else 80), key, parts.hostname or "", tls, parts.path)
 
 
 async def what_is_wrong(address: Address, runtime: Runtime, served_name: str) -> Diagnosis | None:
-    """Ask a remote for its models; None when it serves the name."""
+    """Ask a remote for its models; None when it serves the name. Of several servers, one is enough."""
+    async with asyncio.TaskGroup() as tasks:
+        asked = [
+            tasks.create_task(_what_is_wrong_at(each, runtime, served_name), name=f"ask {each.host}")
+            for each in (address, *address.others)
+        ]
+    wrong = [task.result() for task in asked]
+    return None if None in wrong else wrong[0]
+
+
+async def _what_is_wrong_at(address: Address, runtime: Runtime, served_name: str) -> Diagnosis | None:
     answer = await ask(address, "GET", "/v1/models", timeout_seconds=ANSWER_SECONDS)
     where = f"{address.host}:{address.port}"
     if answer is None:

@@ -131,5 +131,13 @@ def test_a_run_that_measured_all_of_it_goes_before_a_newer_one_of_a_part() -> No
     assert likeness.last_comparable(run(Engine(), Engine("vllm"), run_id=3), [one]) is one
 
 
+def test_a_run_under_the_same_preset_goes_before_a_newer_one_under_another() -> None:
+    usual, slow = run(Engine(), run_id=1), run(Engine(preset="slow"), run_id=2)
+
+    assert likeness.last_comparable(run(Engine(), run_id=3), [usual, slow]) is usual
+    assert likeness.last_comparable(run(Engine(preset="slow"), run_id=3), [usual, slow]) is slow
+    assert likeness.last_comparable(run(Engine(preset="other"), run_id=3), [usual, slow]) is slow
+
+
 def again(engine: Engine, run_id: int, seed: int) -> BenchmarkRun:
     return run(engine, matrix=ROUNDS, run_id=run_id, seed=seed)

@@ -368,7 +368,9 @@ def _parted(asked: agreement.Asked, mine: agreement.Answer, reference: str) -> s
 
 def _beyond(ratio: float, how: str) -> str:
     """Say by how much a target was missed: `12 % over`, `3.4 times over`."""
-    return f"{ratio:.1f} times {how}" if ratio >= 2 else f"{(ratio - 1) * 100:.0f} % {how}"
+    if ratio < 2:
+        return f"{(ratio - 1) * 100:.0f} % {how}"
+    return f"{ratio:,.1f} times {how}" if ratio < 100 else f"{ratio:,.0f} times {how}"
 
 
 def _percents(share: float) -> str:

@@ -61,10 +61,11 @@ def comparable(run: BenchmarkRun, earlier: Sequence[BenchmarkRun]) -> list[Bench
 
 
 def last_comparable(run: BenchmarkRun, earlier: Sequence[BenchmarkRun]) -> BenchmarkRun | None:
-    """Give the newest that measured all of it, else the newest that measured some of it."""
+    """Give the newest that measured all of it under the same presets, else all of it, else some of it."""
     found = comparable(run, earlier)
     whole = [each for each in found if shared_squares(run, each) >= shared_squares(run, run)]
-    return next(iter([*whole, *found]), None)
+    same = [each for each in whole if _has_same_presets(run, each)]
+    return next(iter([*same, *whole, *found]), None)
 
 
 def is_same_subject(one: Entrant, other: Entrant) -> bool:
@@ -113,6 +114,13 @@ def environment_differences(now: Environment | None, before: Environment | None)
     ):
         if new != old:
             yield f"{name} {_shown(new)}, was {_shown(old)}"
+
+
+def _has_same_presets(run: BenchmarkRun, other: BenchmarkRun) -> bool:
+    def presets(of: BenchmarkRun) -> set[tuple[str, str | None, int | None]]:
+        return {(each.variant, each.preset, each.context) for each in of.entrants}
+
+    return presets(run) <= presets(other)
 
 
 def _flags(now: Entrant, before: Entrant) -> Iterator[str]:

@@ -4,12 +4,20 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.wire_batches import BatchProgressList, RetryWish
-from footplate_tui.cli import batch_following, batch_results, batch_submit, batch_words, reaching
+from footplate_tui.cli import (
+    batch_following,
+    batch_on_ray,
+    batch_results,
+    batch_submit,
+    batch_words,
+    reaching,
+)
 from footplate_tui.cli.batch_asking import ask, ask_about, meant
 from footplate_tui.cli.batch_compare import compare
 from footplate_tui.cli.batch_files import files
@@ -21,6 +29,12 @@ def _target(_: click.Context, __: click.Parameter, path: Path | None) -> Path | 
     if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
         raise click.BadParameter(f"{path.parent} is no folder where you may write.")
     return path
+
+
+def _answers(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and str(path) == batch_submit.STDIN:
+        raise click.BadParameter("Name a file; afterwards there is: footplate batch results last")
+    return _target(context, option, path)
 
 
 def _metadata(_: click.Context, __: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:
@@ -62,8 +76,9 @@ for each in (files, split, compare):
 )
 @click.option("--wait", is_flag=True, help="Return when it has ended; Ctrl-C leaves it going on.")
 @click.option(
-    "-o", "--output", type=IN_A_FILE, callback=_target, help="Wait, and put the answers into this file."
+    "-o", "--output", type=IN_A_FILE, callback=_answers, help="Wait, and put the answers into this file."
 )
+@batch_on_ray.options
 @click.option("--json", "as_json", is_flag=True, help="Print OpenAI's batch as one JSON object.")
 def submit(
     file: str,
@@ -72,20 +87,26 @@ def submit(
     metadata: dict[str, str],
     output: Path | None,
     *,
+    on: str | None,
     wait: bool,
     as_json: bool,
+    **cluster: Any,
 ) -> int:
     """Upload FILE, one request on each line in OpenAI's form, and make it a batch; - reads a pipe.
 
     \b
     footplate batch submit requests.jsonl --wait -o results.jsonl
     footplate batch submit requests.jsonl --name evals --metadata run=7
+    footplate batch submit requests.jsonl --on ray://head.example:10001 -o results.jsonl
     """  # noqa: D301 - click's sign for "do not wrap"
     named = {batch_words.NAME_KEY: name} if name else {}
+    batch_on_ray.check(on, cluster, named | metadata)
     seeing = batch_submit.Seeing(waits=wait or output is not None, as_json=as_json, output=output)
 
     with batch_submit.taken(file) as (path, filename):
         asked = endpoint or batch_submit.endpoint_of(path)
+        if on is not None:
+            return batch_on_ray.submit(path, asked, output, on, cluster, as_json=as_json)
         wanted = batch_submit.Submission(path, filename, asked, named | metadata)
         made = ask(lambda client: batch_submit.submit(client, wanted))
     return ask(lambda client: seeing.through(client, made))
@@ -160,7 +181,7 @@ def results(batch_id: str, output: Path | None, *, errors: bool, everything: boo
 @click.option("--metadata", multiple=True, callback=_metadata, metavar="KEY=VALUE", help="Else what it had.")
 @click.option("--wait", is_flag=True, help="Return when it has ended; Ctrl-C leaves it going on.")
 @click.option(
-    "-o", "--output", type=IN_A_FILE, callback=_target, help="Wait, and put the answers into this file."
+    "-o", "--output", type=IN_A_FILE, callback=_answers, help="Wait, and put the answers into this file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print OpenAI's batch as one JSON object.")
 def retry_failed(

@@ -66,14 +66,15 @@ async def csv_rows(compared: AsyncIterator[BatchComparison]) -> AsyncIterator[st
 
 async def json_pieces(compared: AsyncIterator[BatchComparison]) -> AsyncIterator[str]:
     """Yield one JSON object by pieces: the two as a whole, and under `lines` each line."""
-    is_first = True
+    before_page, before_line = "", ""
     async for page in compared:
-        if is_first:
+        if not before_page:
             head = page.model_dump(mode="json", exclude={"lines", "next_line"})
-            yield json.dumps(head)[:-1] + ', "lines": ['
+            before_page = json.dumps(head)[:-1] + ', "lines": ['
+            yield before_page
         for line in page.lines:
-            yield ("" if is_first else ", ") + line.model_dump_json()
-            is_first = False
+            yield before_line + line.model_dump_json()
+            before_line = ", "
     yield "]}"
 
 

@@ -4,6 +4,7 @@ Knows the form of a line, and no model: what a request asks for is for the daemo
 """
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Part:
 def read(source: Iterable[bytes], limits: Limits) -> Iterator[Line | BadLine]:
     """Look through the lines of a file one by one; empty ones are left out."""
     seen = _Seen()
-    for number, raw in enumerate(source, 1):
+    for number, raw in enumerate(_without_bom(source), 1):
         if raw.strip():
             yield _read_line(number, raw, limits, seen)
 
@@ -70,7 +71,7 @@ def bad_lines(source: Iterable[bytes], limits: Limits) -> Iterator[BadLine]:
 
 def endpoint_of(source: Iterable[bytes]) -> str | None:
     """Give what the first request of a file names as its `url`; None where that cannot be told."""
-    first = next((raw for raw in source if raw.strip()), b"")
+    first = next((raw for raw in _without_bom(source) if raw.strip()), b"")
     url = _parsed(first).get("url")
     return url if isinstance(url, str) and url else None
 
@@ -126,6 +127,12 @@ class _Seen:
     endpoint: str | None = None
     custom_ids: dict[bytes, int] = field(default_factory=dict)
     """Digests of them, and their line numbers: a file may be much larger than memory."""
+
+
+def _without_bom(source: Iterable[bytes]) -> Iterator[bytes]:
+    lines = iter(source)
+    yield next(lines, b"").removeprefix(BOM_UTF8)
+    yield from lines
 
 
 def _read_line(number: int, raw: bytes, limits: Limits, seen: _Seen) -> Line | BadLine:

@@ -6,16 +6,25 @@ What was answered is never held in memory: it may be much larger.
 import os
 import sys
 import tempfile
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TextIO
 
 import click
 import orjson
 
 from footplate_daemon.errors import Conflict, NotFound
 from footplate_daemon.wire_batches import Batch
+from footplate_tui.harmless import harmless
+
+
+class Target(Protocol):
+    """Where lines are written."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write some more."""
 
 
 class Files(Protocol):
@@ -25,12 +34,24 @@ class Files(Protocol):
         """Yield a file by pieces."""
 
 
+class Screen:
+    """A terminal, which what a model said must not command."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+
+    def write(self, data: bytes, /) -> None:
+        """Write it without harm."""
+        self._terminal.write(harmless(self._decoder.decode(data)))
+
+
 @contextmanager
-def sink(path: Path | None) -> Iterator[IO[bytes]]:
+def sink(path: Path | None) -> Iterator[Target]:
     """Give where to write: stdout, or a file that is there only once it is whole."""
     if path is None or str(path) == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        yield Screen(sys.stdout) if sys.stdout.isatty() else sys.stdout.buffer
+        sys.stdout.flush()
         return
     try:
         with _beside(path) as unfinished:
@@ -55,7 +76,7 @@ def wanted_files(batch: Batch, *, errors: bool, everything: bool) -> list[str]:
     raise NotFound(f"No line of {batch.id} was answered.", hint=f"Why: {way_out}")
 
 
-async def copy(files: Files, file_ids: Sequence[str], target: IO[bytes]) -> None:
+async def copy(files: Files, file_ids: Sequence[str], target: Target) -> None:
     """Write the files one after the other, as they come."""
     for file_id in file_ids:
         async for piece in files.file_content(file_id):
@@ -63,7 +84,7 @@ async def copy(files: Files, file_ids: Sequence[str], target: IO[bytes]) -> None
 
 
 async def copy_ordered(
-    files: Files, file_ids: Sequence[str], input_id: str, target: IO[bytes], *, folder: Path | None = None
+    files: Files, file_ids: Sequence[str], input_id: str, target: Target, *, folder: Path | None = None
 ) -> None:
     """Write the lines of the files in the order in which the input asks for them.
 

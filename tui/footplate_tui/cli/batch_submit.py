@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -38,16 +38,17 @@ class Submission:
 @contextmanager
 def taken(file: str) -> Iterator[tuple[Path, str]]:
     """Give a file on the disk and its name; what comes through a pipe is put there first."""
-    if file != STDIN:
-        path = Path(file)
+    path = Path(file)
+    if file != STDIN and path.is_file():
         with opened(path) as source:
             _check_size(os.fstat(source.fileno()).st_size, file)
         yield path, path.name
         return
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as kept:
-        while piece := sys.stdin.buffer.read(PIECE):
-            kept.write(piece)
-            _check_size(kept.tell(), "What is piped in")
+        with nullcontext(sys.stdin.buffer) if file == STDIN else opened(path) as source:
+            while piece := source.read(PIECE):
+                kept.write(piece)
+                _check_size(kept.tell(), "What is piped in")
         kept.flush()
         yield Path(kept.name), STDIN_NAME
 
@@ -85,7 +86,8 @@ async def submit(client: FootplateClient, submission: Submission) -> Batch:
     try:
         return await client.create_batch(wish)
     except errors.FootplateError:
-        await client.delete_file(file.id)
+        with suppress(errors.FootplateError):
+            await client.delete_file(file.id)
         raise
 
 

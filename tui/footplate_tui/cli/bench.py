@@ -136,7 +136,7 @@ def list_(limit: int, *, as_json: bool) -> None:
     "--file",
     "files",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="Prompts of your own: JSONL or ShareGPT.",
 )
 @click.option("--concurrency", type=Levels(), default="1", show_default=True, help="Requests at a time.")
@@ -385,7 +385,7 @@ def _lines(file: Path) -> list[str]:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"{file} cannot be read: {error}.", param="file") from error
+        raise Invalid(f"{file} cannot be read: {error}", param="file") from error
     if text.lstrip().startswith("["):
         return [text]
     found = [line for line in text.splitlines() if line.strip()]

@@ -23,10 +23,12 @@ from footplate_daemon.surroundings import looking
 from footplate_tui.cli.output import size, table
 from footplate_tui.harmless import one_line
 
+USE_IT = {"ray": "Use it: footplate batch submit FILE --on ray://HOST:10001 -o answers.jsonl"}
+
 
 @click.group()
 def env() -> None:
-    """Make an environment for a runtime: vLLM or transformers, apart from everything else."""
+    """Make an environment for a runtime, or for Ray, apart from everything else."""
 
 
 @env.command()
@@ -70,7 +72,7 @@ def create(
         click.echo(f"It is there already: {_contents(made)} in {made.folder}")
     else:
         click.echo(f"It works: {_contents(made)} in {made.folder}")
-        click.echo("A running daemon takes it up with: footplate reload")
+        click.echo(USE_IT.get(runtime, "A running daemon takes it up with: footplate reload"))
 
 
 @env.command(name="list")

@@ -183,12 +183,16 @@ def _path(path: Path, across: Scale, up: Scale, axes: Axes) -> Iterator[Markup]:
 def _grid(across: Scale, top: float, bottom: float, shown: Shown) -> Markup:
     parts: list[Markup] = []
     labelled = -math.inf
-    for place, tick in enumerate(across.ticks):
+    for tick in across.ticks:
         x = across(tick)
         parts.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
         if x - labelled >= LABEL_GAP:
-            labelled = x
-            parts.append(_text(shown(tick), x, bottom + 14, "axis", anchor="middle" if place else "start"))
+            # At the left edge there is no room for half of it.
+            is_at_edge = x < LEFT + LABEL_GAP / 2
+            labelled = x + LABEL_GAP / 2 if is_at_edge else x
+            parts.append(
+                _text(shown(tick), x, bottom + 14, "axis", anchor="start" if is_at_edge else "middle")
+            )
     return joined(*parts)
 
 
