@@ -76,12 +76,12 @@ async def test_chosen_keys_work_and_are_shown_wherever_the_old_ones_were(
 
     async with open_terminal(daemon) as terminal:
         await terminal.until_shown("built-in guide")
-        assert "^l models" in str(terminal.screen.query_one(StatusLine).render())
+        assert "^s models" in str(terminal.screen.query_one(StatusLine).render())
         await terminal.pilot.press("f1")
         await terminal.until(lambda: isinstance(terminal.app.screen, HelpScreen))
         listing = text_of(terminal.app.screen.query_one("Static"))
-        assert "^l      Choose what answers" in listing
-        assert "Models (^l)" in listing
+        assert "^s      Choose what answers" in listing
+        assert "Models (^s)" in listing
         await terminal.pilot.press("escape")
         await terminal.pilot.press("ctrl+r")
         assert terminal.screen.is_active

@@ -1,7 +1,7 @@
 """The keys a person chose: `keys.toml`, checked once, and the commands as their keys are then.
 
     chat.stop = "ctrl+x"
-    model.switch = "ctrl+l,alt+m"
+    model.switch = "ctrl+s,alt+m"
 
 Keys have Textual's names, by comma where there are several. An entry that cannot be is told and left out;
 the key that the command has anyway stays.
