@@ -132,49 +132,49 @@ async def exchanges(_: FakeDaemon, pilot: Pilot[None]) -> None:
 
 async def benchmark(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """A run as it goes on."""
-    await _press(pilot, "f11", "enter")
+    await _press(pilot, "f3", "enter")
 
 
 async def benchmarks(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """Every run."""
-    await _press(pilot, "f11")
+    await _press(pilot, "f3")
 
 
 async def results(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """A run that has ended."""
-    await _press(pilot, "f11", "down", "enter")
+    await _press(pilot, "f3", "down", "enter")
 
 
 async def matrix(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """What a new run measures."""
-    await _press(pilot, "f11")
+    await _press(pilot, "f3")
     await _press(pilot, "n")
 
 
 async def runs(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """Two runs compared."""
-    await _press(pilot, "f11", "down", "v")
+    await _press(pilot, "f3", "down", "v")
 
 
 async def answers(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """What each entrant answered."""
-    await _press(pilot, "f11", "down", "enter")
+    await _press(pilot, "f3", "down", "enter")
     await _press(pilot, "a", "right")
 
 
 async def batches(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """Every batch."""
-    await _press(pilot, "ctrl+b")
+    await _press(pilot, "f10")
 
 
 async def batch(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """One batch, with what failed."""
-    await _press(pilot, "ctrl+b", "enter")
+    await _press(pilot, "f10", "enter")
 
 
 async def compared(_: FakeDaemon, pilot: Pilot[None]) -> None:
     """Two batches of the same input."""
-    await _press(pilot, "ctrl+b", "down", "down", "space", "down", "v")
+    await _press(pilot, "f10", "down", "down", "space", "down", "v")
 
 
 async def history(_: FakeDaemon, pilot: Pilot[None]) -> None:

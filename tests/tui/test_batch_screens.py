@@ -46,7 +46,7 @@ FAILED: dict[str, Any] = {
 
 async def open_batches(terminal: Terminal) -> BatchesScreen:
     await terminal.until_shown("guide")
-    await terminal.pilot.press("ctrl+b")
+    await terminal.pilot.press("f10")
     await terminal.until(lambda: isinstance(terminal.app.screen, BatchesScreen))
     screen = terminal.app.screen
     assert isinstance(screen, BatchesScreen)

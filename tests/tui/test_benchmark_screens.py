@@ -78,7 +78,7 @@ def point(second: int, rate: float = 80.0, cell_number: int = 0) -> LivePoint:
 
 async def open_benchmarks(terminal: Terminal) -> BenchmarksScreen:
     await terminal.until_shown("guide")
-    await terminal.pilot.press("f11")
+    await terminal.pilot.press("f3")
     await terminal.until(lambda: isinstance(terminal.app.screen, BenchmarksScreen))
     screen = terminal.app.screen
     assert isinstance(screen, BenchmarksScreen)

@@ -41,7 +41,7 @@ class SaveResultsWanted(Message):
 
 
 VIEW_BATCHES = Command(
-    "view.batches", "ctrl+b", "^b", "batches", "Batches",
+    "view.batches", "f10", "F10", "batches", "Batches",
     "Send files of requests to be answered, and see how far they are (again: go back).",
     BatchesWanted, Place.PROGRAM, priority=True, leads_elsewhere=True,
 )  # fmt: skip

@@ -84,7 +84,7 @@ class DifferingWanted(Message):
 
 
 VIEW_BENCHMARKS = Command(
-    "view.benchmarks", "f11", "F11", "benchmarks", "Benchmarks",
+    "view.benchmarks", "f3", "F3", "benchmarks", "Benchmarks",
     "Measure runtimes and models against each other, fairly, and see who is better (again: go back).",
     BenchmarksWanted, Place.PROGRAM, priority=True, leads_elsewhere=True,
 )  # fmt: skip

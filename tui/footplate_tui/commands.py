@@ -425,8 +425,8 @@ COMMANDS: tuple[Command, ...] = (
         BackWanted, Place.FAILURE,
     ),
     Command(
-        "session.history", "ctrl+o,f3", "^o", "history", "History",
-        "Find, open, rename, fork, delete and export earlier sessions (also F3).",
+        "session.history", "ctrl+o", "^o", "history", "History",
+        "Find, open, rename, fork, delete and export earlier sessions.",
         HistoryWanted, Place.CHAT, priority=True, leads_elsewhere=True,
     ),
     Command(
@@ -475,7 +475,7 @@ COMMANDS: tuple[Command, ...] = (
         BackWanted, Place.HISTORY,
     ),
     Command(
-        "history.close", "ctrl+o,f3", "^o", "close", "Close",
+        "history.close", "ctrl+o", "^o", "close", "Close",
         "Go back to the chat.",
         CloseWanted, Place.HISTORY,
     ),
