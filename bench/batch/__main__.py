@@ -13,6 +13,7 @@ each time, and the batch finds one loaded. **chat**, with vllm: a first token at
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=None, help="of a batch (50,000; with vllm 400)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of run-batch and batch; 0: only chat")
     options = parser.parse_args()
+    # So that what was started is taken down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parts = options.only.split(",")
     found: Figures = {}
     if {"lines", "validation"} & set(parts):
