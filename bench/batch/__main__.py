@@ -13,6 +13,7 @@ each time, and the batch finds one loaded. **chat**, with vllm: a first token at
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ from footplate_daemon.settings import Paths
 FEW = 100
 MIB = 1024 * 1024
 ENDPOINT = "/v1/chat/completions"
+VLLM_ARGS = (*installed.VLLM_LIGHT_ARGS, "--max-num-seqs", "64", "--max-num-batched-tokens", "2048")
+"""Our presets are for small GPUs, and ask one line at a time."""
 PARTS = ("lines", "validation", "vllm")
 
 
@@ -46,6 +49,8 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=None, help="of a batch (50,000; with vllm 400)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of run-batch and batch; 0: only chat")
     options = parser.parse_args()
+    # So that what was started is taken down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parts = options.only.split(",")
     found: Figures = {}
     if {"lines", "validation"} & set(parts):
@@ -170,7 +175,7 @@ def vllm_config(vllm: Path) -> str:
     return (
         '[switching]\ndefault = "vllm/guide"\n[batches]\nmin_free_mib = 16\n'
         f"[runtimes.vllm]\nprogram = {json.dumps(str(vllm.parent.parent))}\n"
-        f"args = {json.dumps(list(installed.VLLM_LIGHT_ARGS))}\nenv = {{ {env} }}\n"
+        f"args = {json.dumps(list(VLLM_ARGS))}\nenv = {{ {env} }}\n"
         f"[models.guide.vllm]\nweights = {json.dumps(str(installed.GUIDE_HF))}\ncontext = 2048\n"
     )
 
@@ -179,7 +184,7 @@ def run_batch(vllm: Path, file: Path, paths: Paths) -> float:
     """Run a file without us; give the seconds from spawn to end."""
     command = [str(vllm), "run-batch", "-i", str(file), "-o", str(paths.data_dir / "out.jsonl")]
     command += ["--model", str(installed.GUIDE_HF), "--served-model-name", "guide"]
-    command += ["--max-model-len", "2048", *installed.VLLM_LIGHT_ARGS]
+    command += ["--max-model-len", "2048", *VLLM_ARGS]
     environment = {**installed.VLLM_LIGHT_ENV, "HF_HUB_OFFLINE": "1", "PATH": f"{vllm.parent}:/usr/bin:/bin"}
     began = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

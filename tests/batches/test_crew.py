@@ -14,11 +14,13 @@ async def test_in_a_full_engine_somebody_who_chats_takes_the_place_of_a_line(tmp
     play.gate.clear()
     async with running(tmp_path, play) as batch:
         made = await batch.submit(many(30))
-        await until(lambda: (live := batch.batches.live(made.id)) is not None and live.concurrency == 3)
+        live = batch.batches.live(made.id)
+        assert live is not None
+        await until(lambda: play.under_way == 8 and live.concurrency == 4)
         play.chats.began(VARIANT)
         await until(lambda: play.under_way == 1)
         play.chats.ended(VARIANT)
-        await until(lambda: play.under_way == 3)
+        await until(lambda: play.under_way == 4)
         play.gate.set()
         row = await batch.ended(made.id)
 

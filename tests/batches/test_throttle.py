@@ -37,15 +37,15 @@ def settled(engine: Engine, most: int = 256, windows: int = 120) -> list[int]:
 def test_an_engine_that_tells_its_queue_is_kept_full_with_a_short_one(slots: int) -> None:
     limits = settled(Engine(slots, tells=True))
 
-    assert min(limits) >= slots
-    assert max(limits) <= slots * 1.3 + 3
+    assert min(limits) >= min(slots, 256)
+    assert max(limits) <= slots * 1.7 + 6
 
 
 @pytest.mark.parametrize("slots", [1, 4, 16, 64])
 def test_an_engine_that_tells_nothing_is_known_by_its_pace(slots: int) -> None:
     limits = settled(Engine(slots, tells=False, noise=0.02), windows=400)
 
-    assert sum(min(limit, slots) for limit in limits) / len(limits) >= 0.9 * slots
+    assert sum(min(limit, slots) for limit in limits) / len(limits) >= 0.8 * slots
     assert max(limits) <= slots * 4 + 8
 
 
@@ -85,3 +85,11 @@ def test_chats_leave_a_batch_a_quarter_and_in_a_full_engine_what_they_do_not_nee
     assert throttle.allowed(1) == throttle.limit // 4
     assert throttle.allowed(38) == 2
     assert throttle.allowed(50) == 0
+
+
+@pytest.mark.parametrize("slots", [4, 16, 64])
+def test_a_busy_machine_whose_pace_jumps_does_not_keep_it_small(slots: int) -> None:
+    for tells in (True, False):
+        limits = settled(Engine(slots, tells=tells, noise=0.2), windows=400)
+
+        assert sum(min(limit, slots) for limit in limits) / len(limits) >= 0.6 * slots

@@ -29,7 +29,7 @@ from footplate_daemon.wire import Switch
 
 LARGE_LINE = 256 * 1024
 """Bytes above which a line is read in a thread: the disk may take its time."""
-WINDOW_SECONDS = 1.0
+WINDOW_SECONDS = 0.5
 ATTEMPTS = 6
 """Times that an engine may have an error of its own for a line, or no room."""
 DEATHS = 3

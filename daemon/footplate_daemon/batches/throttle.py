@@ -1,24 +1,29 @@
 """How many lines an engine is asked at a time: as many as keep it busy, and no more.
 
-Pure. Additive increase, multiplicative decrease, as TCP does it: it doubles until the engine's pace grows no
-more or its queue fills, and feels its way from there. What is too much only makes those wait who chat.
+Pure. It doubles until the engine's pace grows no more or its queue fills, then takes smaller steps up, each
+of them back if it was no good. A pace is the median of some windows: one alone says little on a busy machine.
+What is too much only makes those wait who chat.
 """
 
+import statistics
 from dataclasses import dataclass
 
 START = 4
-RISES = 1.05
-"""The pace has grown if it is so many times what it was."""
-STEP_RISES = 1.03
-"""A step was good if the pace has grown to this."""
-LONGEST_PAUSE = 30
+SAMPLES = 3
+"""Windows that are seen before a step is judged."""
+DOUBLE, STEP = 2.0, 1.5
+RISES = {DOUBLE: 1.1, STEP: 1.07}
+"""By so much the pace must have grown for a step to have been good."""
+LONGEST_PAUSE = 60
 """Windows between two steps that were no good."""
 HALF = 0.5
 QUEUE_FRACTION = 0.125
 """Of those at a time, so many may wait within the engine: a free place is taken at once."""
+QUEUE_LEAST = 2
+FULL_WINDOWS = 2
+"""So many windows in a row the queue must be too long: requests that have just come wait for a moment."""
 CHAT_FRACTION = 0.25
 """While somebody chats there, a batch keeps to this part."""
-STEP_FRACTION = 0.06
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,14 @@ class Throttle:
         """How many the engine answers at a time, once it was seen full."""
         self._most = max(1, most)
         self._limit = float(min(start, self._most))
-        self._is_doubling = True
-        self._pace: float | None = None
-        """In the window before, with fewer at a time."""
-        self._pause = 1
+        self._before = self._limit
+        """The limit before the last step."""
+        self._growth = DOUBLE
+        self._paces: list[float] = []
+        """Of the windows with this limit."""
+        self._pace_before: float | None = None
+        self._full_windows = 0
+        self._pause = 4
         self._pausing = 0
         """Windows until the next step."""
 
@@ -63,54 +72,50 @@ class Throttle:
 
     def observe(self, window: Window) -> None:
         """Learn from a window; more come only while the limit is what holds them back."""
-        waiting, running = window.waiting, window.running
-        if waiting and running:
-            self.capacity = running
-        if waiting is not None and waiting > self._queue_room(running):
-            self._settle_at(window.in_flight - waiting + self._queue_room(running))
+        waiting, room = window.waiting, self._queue_room(window.running)
+        self._full_windows = self._full_windows + 1 if waiting is not None and waiting > room else 0
+        if waiting is not None and self._full_windows >= FULL_WINDOWS:
+            self.capacity = window.running or self.capacity
+            self._settle_at(window.in_flight - waiting + room)
         elif window.in_flight < self.limit * 0.9:
-            self._pace = None
+            self._paces.clear()
         elif self._pausing:
             self._pausing -= 1
-        elif self._is_doubling:
-            self._double(window.pace)
         else:
-            self._feel(window.pace)
+            self._paces.append(window.pace)
+            if len(self._paces) == SAMPLES:
+                self._judge(statistics.median(self._paces))
 
     def overloaded(self) -> None:
         """Hear that the engine refused a line for want of room."""
-        self._is_doubling, self._pace = False, None
-        self._set(self._limit * HALF)
+        self._growth = STEP
+        self._go_to(self._limit * HALF)
+
+    def _judge(self, pace: float) -> None:
+        """Go on if the last step was good, else back."""
+        if self._pace_before is None or pace >= self._pace_before * RISES[self._growth]:
+            self._before, growth = self._limit, self._growth
+            self._go_to(max(self._limit + 1, self._limit * growth))
+            self._pace_before = pace
+            return
+        self._growth = STEP
+        self._go_to(self._before)
+        self._pausing = self._pause
+        self._pause = min(LONGEST_PAUSE, self._pause * 2)
 
     def _queue_room(self, running: int | None) -> int:
-        return max(1, int((running or self._limit) * QUEUE_FRACTION))
+        return max(QUEUE_LEAST, int((running or self._limit) * QUEUE_FRACTION))
 
     def _settle_at(self, limit: float) -> None:
         """Come down, but never by more than half: what waits now may run in a moment."""
-        self._is_doubling, self._pace = False, None
-        self._set(max(limit, self._limit * HALF))
+        self._growth, self._full_windows = STEP, 0
+        self._go_to(max(limit, self._limit * HALF))
+        self._pausing = self._pause
 
-    def _double(self, pace: float) -> None:
-        if self._pace is None or pace >= self._pace * RISES:
-            self._pace = pace
-            self._set(self._limit * 2)
-            return
-        self._is_doubling, self._pace = False, None
-        if self.capacity is None:
-            self._set(self._limit * HALF)
-
-    def _feel(self, pace: float) -> None:
-        """Take a step up, and back if it was no good; after each that was none the pause is longer."""
-        if self._pace is None:
-            self._pace = pace
-            self._set(self._limit + max(1.0, self._limit * STEP_FRACTION))
-        elif pace >= self._pace * STEP_RISES:
-            self._pause, self._pace = 1, None
-        else:
-            self._pace = None
-            self._set(self._limit - max(1.0, self._limit * STEP_FRACTION))
-            self._pause = min(LONGEST_PAUSE, self._pause * 2)
-            self._pausing = self._pause
+    def _go_to(self, limit: float) -> None:
+        self._paces.clear()
+        self._pace_before = None
+        self._set(limit)
 
     def _set(self, limit: float) -> None:
         self._limit = min(max(1.0, limit), float(self._most))
