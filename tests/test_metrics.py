@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from footplate_daemon import wire
 from footplate_daemon.gateway.ledger import Entry
 from footplate_daemon.metrics.exposition import Metrics
+from footplate_daemon.metrics.gauges import BatchFigures
 from footplate_daemon.metrics.histogram import INTER_TOKEN_SECONDS, Histogram
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.exchanges import Exchange, Outcome
@@ -23,14 +24,18 @@ from footplate_daemon.store.switches import SwitchStore
 ROOT = Path(__file__).parents[1]
 VARIANTS = ("llamacpp/guide", "vllm/qwen3-8b")
 IDENTITY = wire.Identity(version="1.2.3", pid=1, started_at=0.0)
+NO_BATCHES = BatchFigures()
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def metrics(
-    status: wire.Status | None = None, snapshot: wire.GpuSnapshot | None = None, under_way: int = 0
+    status: wire.Status | None = None,
+    snapshot: wire.GpuSnapshot | None = None,
+    under_way: int = 0,
+    batches: BatchFigures = NO_BATCHES,
 ) -> Metrics:
     found = status or wire.Status(daemon=IDENTITY, active=None, wanted=None)
-    return Metrics(lambda: found, lambda: snapshot, lambda: VARIANTS, lambda: under_way)
+    return Metrics(lambda: found, lambda: snapshot, lambda: VARIANTS, lambda: under_way, lambda: batches)
 
 
 def entry(outcome: Outcome = "done", gaps: Iterable[float] = (), **facts: Any) -> Entry:
@@ -72,6 +77,15 @@ def test_exchanges_are_counted_by_what_became_of_them() -> None:
     name = "footplate_requests_total"
     assert value(told, name, **served, path="/v1/chat/completions", outcome="done") == 2
     assert value(told, name, **served, path="/v1/embeddings", outcome="failed") == 1
+
+
+def test_the_batches_under_way_are_told_with_what_became_of_their_lines() -> None:
+    told = metrics(batches=BatchFigures(under_way=2, in_flight=8, left=90, completed=9, failed=1))
+
+    assert value(told, "footplate_batches_under_way") == 2
+    assert value(told, "footplate_batch_lines_in_flight") == 8
+    assert value(told, "footplate_batch_lines", state="left") == 90
+    assert value(told, "footplate_batch_lines", state="failed") == 1
 
 
 def test_tokens_are_counted_by_kind() -> None:

@@ -38,6 +38,7 @@ from footplate_daemon.http.listeners import limits as tcp_limits
 from footplate_daemon.http.openai import FaceRules, OpenAIFace
 from footplate_daemon.http.server import Server
 from footplate_daemon.metrics.exposition import Metrics
+from footplate_daemon.metrics.gauges import BatchFigures
 from footplate_daemon.mistakes import ConfigErrors
 from footplate_daemon.runtimes.base import Host, Runtime
 from footplate_daemon.runtimes.llamacpp import LlamaCpp
@@ -322,6 +323,15 @@ def build_runtimes(
     return runtimes, {"ollama": ollama}
 
 
+def batch_figures(batches: Batches) -> BatchFigures:
+    """Count the batches under way, and their lines."""
+    live = batches.all_live()
+    rows = [each.row for each in live]
+    completed, failed = sum(row.completed for row in rows), sum(row.failed for row in rows)
+    left = sum(row.total for row in rows) - completed - failed
+    return BatchFigures(len(live), sum(each.in_flight for each in live), left, completed, failed)
+
+
 async def _wire(
     paths: Paths,
     configuration: Settings,
@@ -369,6 +379,7 @@ async def _wire(
         lambda: daemon.sampler.newest,
         lambda: daemon.catalog.variants,
         lambda: ledger.under_way,
+        lambda: batch_figures(daemon.batches),
     )
     ledger.listeners.append(metrics.counts.count_exchanges)
     switches.listeners.append(metrics.counts.count_switch)

@@ -212,6 +212,10 @@ class Batches:
         """Give a batch that has not ended, to be shown."""
         return self._live.get(batch_id)
 
+    def all_live(self) -> list[LiveBatch]:
+        """Give those that have not ended, to be counted."""
+        return list(self._live.values())
+
     @property
     def has_taken_up(self) -> bool:
         """Whether those are under way that an earlier daemon left."""

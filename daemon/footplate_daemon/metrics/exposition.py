@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from footplate_daemon.metrics.counting import Counts
-from footplate_daemon.metrics.gauges import Gauges
+from footplate_daemon.metrics.gauges import BatchFigures, Gauges
 from footplate_daemon.wire import GpuSnapshot, Status
 
 
@@ -22,11 +22,12 @@ class Metrics:
         gpus: Callable[[], GpuSnapshot | None],
         variants: Callable[[], Collection[str]],
         under_way: Callable[[], int],
+        batches: Callable[[], BatchFigures],
     ) -> None:
         """See `Counts` for `variants`, `Gauges` for the rest."""
         self.counts = Counts(variants)
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(Gauges(status, gpus, under_way))
+        self._registry.register(Gauges(status, gpus, under_way, batches))
         self._registry.register(self.counts)
         ProcessCollector(registry=self._registry)
 

@@ -1,6 +1,7 @@
-"""How everything is now, read when it is asked for: queue, engines and services, GPUs, the machine."""
+"""How everything is now, read when it is asked for: queue, batches, engines, services, GPUs, the machine."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -12,6 +13,18 @@ ENGINE_LABELS = ("engine", "variant", "role")
 GPU_LABELS = ("gpu", "uuid", "name")
 
 
+class BatchFigures(NamedTuple):
+    """The batches that have not ended, together."""
+
+    under_way: int = 0
+    in_flight: int = 0
+    """Lines that are being asked."""
+    left: int = 0
+    completed: int = 0
+    failed: int = 0
+    """Lines of batches under way alone: what has ended is counted no more."""
+
+
 class Gauges(Collector):
     """Reads the status and the newest sample; asks nobody."""
 
@@ -20,11 +33,13 @@ class Gauges(Collector):
         status: Callable[[], Status],
         gpus: Callable[[], GpuSnapshot | None],
         under_way: Callable[[], int],
+        batches: Callable[[], BatchFigures],
     ) -> None:
         """`gpus` gives None until they were read once; `under_way` counts exchanges that wait or run."""
         self._status = status
         self._gpus = gpus
         self._under_way = under_way
+        self._batches = batches
 
     def collect(self) -> Iterator[Metric]:
         """Give every family, those without a value too."""
@@ -33,10 +48,22 @@ class Gauges(Collector):
         yield _gauge("queue_waiting", "Requests that wait for an engine.", status.queue.waiting)
         yield _gauge("queue_capacity", "Requests that may wait.", status.queue.capacity)
         yield _gauge("exchanges_under_way", "Exchanges that wait or run.", self._under_way())
+        yield from _of_batches(self._batches())
         yield from _engines(status)
         snapshot = self._gpus()
         yield from _gpus(snapshot.gpus if snapshot else ())
         yield from _host(snapshot)
+
+
+def _of_batches(figures: BatchFigures) -> Iterator[Metric]:
+    yield _gauge("batches_under_way", "Batches that have not ended.", figures.under_way)
+    yield _gauge("batch_lines_in_flight", "Lines of batches that are being asked.", figures.in_flight)
+    text = "Lines of the batches that have not ended, by what became of them so far."
+    family = GaugeMetricFamily("footplate_batch_lines", text, labels=("state",))
+    counts = {"left": figures.left, "completed": figures.completed, "failed": figures.failed}
+    for state, count in counts.items():
+        family.add_metric((state,), count)
+    yield family
 
 
 def _engines(status: Status) -> Iterator[Metric]:
