@@ -33,6 +33,14 @@ def settled(engine: Engine, most: int = 256, windows: int = 120) -> list[int]:
     return limits[windows // 2 :]
 
 
+def test_an_engine_in_which_nobody_waits_is_filled_in_a_few_windows() -> None:
+    throttle, engine = Throttle(256), Engine(64, tells=True)
+    for _ in range(4):
+        throttle.observe(engine.window(throttle.limit))
+
+    assert throttle.limit == 64
+
+
 @pytest.mark.parametrize("slots", [1, 4, 16, 64, 200])
 def test_an_engine_that_tells_its_queue_is_kept_full_with_a_short_one(slots: int) -> None:
     limits = settled(Engine(slots, tells=True))

@@ -2,6 +2,7 @@
 
 Pure. It doubles until the engine's pace grows no more or its queue fills, then takes smaller steps up, each
 of them back if it was no good. A pace is the median of some windows: one alone says little on a busy machine.
+An engine that says that nobody waits within it is given twice as many at once, as far as any engine goes.
 What is too much only makes those wait who chat.
 """
 
@@ -9,6 +10,8 @@ import statistics
 from dataclasses import dataclass
 
 START = 4
+EASY = 64
+"""Up to so many no step is judged where the engine says that nobody waits within it."""
 SAMPLES = 3
 """Windows that are seen before a step is judged."""
 DOUBLE, STEP = 2.0, 1.5
@@ -79,6 +82,8 @@ class Throttle:
             self._settle_at(window.in_flight - waiting + room)
         elif window.in_flight < self.limit * 0.9:
             self._paces.clear()
+        elif waiting == 0 and self._growth == DOUBLE and self._limit < EASY:
+            self._set(self._limit * DOUBLE)
         elif self._pausing:
             self._pausing -= 1
         else:
