@@ -38,7 +38,7 @@ from footplate_daemon.wire_batches import BatchStatus, BatchWish, FilePurpose
 
 ANN = Owner("ann", by_key=False)
 CHAT = "/v1/chat/completions"
-AT_ONCE = Patience(retry=(0.0,), engine=(0.0,), disk=0.01, window=0.02)
+AT_ONCE = Patience(retry=(0.0,), engine=(0.0,), disk=0.01, window=0.02, chat=0.0)
 PATIENCE_SECONDS = 60
 
 
@@ -196,6 +196,7 @@ async def running(
     fault: Fault = no_fault,
     rules: BatchSettings | None = None,
     clock: Callable[[], float] | None = None,
+    patience: Patience = AT_ONCE,
 ) -> AsyncIterator[Running]:
     """Run batches over a folder until the end of the block."""
     play = play or Play()
@@ -219,7 +220,7 @@ async def running(
             ),
             rules or BatchSettings(min_free_mib=0),
             fault=fault,
-            patience=AT_ONCE,
+            patience=patience,
             clock=clock,
         )
         task = asyncio.ensure_future(batches.run())

@@ -1,10 +1,11 @@
 """How lines are asked: beside those who chat, and after them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from footplate_daemon.settings import Batches as BatchSettings
 from footplate_daemon.switching.machine import Target
-from tests.batches.harness import Play, line, many, running, until, written
+from tests.batches.harness import AT_ONCE, PATIENCE_SECONDS, Play, line, many, running, until, written
 
 VARIANT = "play/m"
 
@@ -25,6 +26,25 @@ async def test_in_a_full_engine_somebody_who_chats_takes_the_place_of_a_line(tmp
         row = await batch.ended(made.id)
 
     assert (row.completed, row.failed, row.retries) == (30, 0, 0)
+
+
+async def test_between_two_chats_a_batch_does_not_come_back(tmp_path: Path) -> None:
+    play = Play(slots=2)
+    play.gate.clear()
+    async with running(tmp_path, play, patience=replace(AT_ONCE, chat=PATIENCE_SECONDS)) as batch:
+        made = await batch.submit(many(30))
+        live = batch.batches.live(made.id)
+        assert live is not None
+        await until(lambda: play.under_way == 8 and live.concurrency == 4)
+        play.chats.began(VARIANT)
+        await until(lambda: play.under_way == 1)
+        play.most_under_way = play.under_way
+        play.chats.ended(VARIANT)
+        play.gate.set()
+        row = await batch.ended(made.id)
+
+    assert row.completed == 30
+    assert play.most_under_way == 1
 
 
 async def test_those_who_chat_with_another_model_disturb_nothing(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from footplate_daemon.wire import Switch
 LARGE_LINE = 256 * 1024
 """Bytes above which a line is read in a thread: the disk may take its time."""
 WINDOW_SECONDS = 0.5
+CHAT_PAUSE_SECONDS = 3.0
+"""So long after a chat there may be another: a batch that came back at once would be in its way."""
 ATTEMPTS = 6
 """Times that an engine may have an error of its own for a line, or no room."""
 DEATHS = 3
@@ -66,6 +68,7 @@ class Tools:
     """How many lines may be asked at a time at most."""
     back_off: Sequence[float] = BACK_OFF_SECONDS
     window_seconds: float = WINDOW_SECONDS
+    chat_pause_seconds: float = CHAT_PAUSE_SECONDS
 
 
 class Crew:
@@ -183,7 +186,11 @@ class Crew:
     def _allowed(self) -> int:
         if self._suspect is not None or self._tools.recorder.problem is not None:
             return 0
-        return self._throttle.allowed(self._tools.chats.count(self.variant))
+        waiting = self._tools.chats.count(self.variant)
+        return self._throttle.allowed(max(waiting, int(self._are_chatting())))
+
+    def _are_chatting(self) -> bool:
+        return self._tools.chats.are_going_on(self.variant, self._tools.chat_pause_seconds)
 
     def _begin_suspect(self, tasks: asyncio.TaskGroup) -> bool:
         """Ask one of the suspects once nothing else is being asked; say whether there are any."""
@@ -290,6 +297,7 @@ class Crew:
         began_at, generated, lines_before, tokens_before = _now(), None, 0, 0
         while True:
             await asyncio.sleep(self._tools.window_seconds)
+            self.news()  # a pause between chats may be over
             load = await self._tools.switcher.load(lease.attempt)
             done = self._lines_done - lines_before
             if load.generated is None and done < max(1, self._throttle.limit // 2):
@@ -301,7 +309,7 @@ class Crew:
                 pace = (self._tokens_done - tokens_before) / seconds
             else:
                 pace = done / seconds
-            if not self._tools.chats.count(self.variant):
+            if not self._are_chatting():
                 self._throttle.observe(Window(pace, len(self._running), load.waiting, load.running))
             began_at, generated = _now(), load.generated
             lines_before, tokens_before = self._lines_done, self._tokens_done

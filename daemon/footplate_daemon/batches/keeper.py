@@ -18,7 +18,13 @@ from datetime import datetime
 
 from footplate_daemon.batches import lines
 from footplate_daemon.batches.asking import Gateway, ask_of
-from footplate_daemon.batches.crew import BACK_OFF_SECONDS, WINDOW_SECONDS, Switcher, Tools
+from footplate_daemon.batches.crew import (
+    BACK_OFF_SECONDS,
+    CHAT_PAUSE_SECONDS,
+    WINDOW_SECONDS,
+    Switcher,
+    Tools,
+)
 from footplate_daemon.batches.files import Files, new_file_id
 from footplate_daemon.batches.lanes import PAUSES_SECONDS, Lanes, Surroundings
 from footplate_daemon.batches.live import LiveBatch
@@ -59,6 +65,7 @@ class Patience:
     engine: Sequence[float] = PAUSES_SECONDS
     disk: float = RETRY_SECONDS
     window: float = WINDOW_SECONDS
+    chat: float = CHAT_PAUSE_SECONDS
 
 
 class Batches:
@@ -111,6 +118,7 @@ class Batches:
             lambda: self.rules.max_concurrency,
             patience.retry,
             patience.window,
+            patience.chat,
         )
         self.lanes = Lanes(tools, surroundings, changed=self.topic.changed, pauses=patience.engine)
         self._live: dict[str, LiveBatch] = {}
