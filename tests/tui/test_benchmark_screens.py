@@ -548,7 +548,7 @@ async def test_what_to_keep_is_said_when_the_run_has_ended(daemon: FakeDaemon, o
         assert "→" not in seen(terminal)
         await daemon.keep_run(two_entrants(1))
 
-        await terminal.until(lambda: f"→ Only {VLLM} could be measured" in seen(terminal))
+        await terminal.until(lambda: f"{VLLM} alone was measured" in seen(terminal))
 
 
 async def test_the_report_is_written_to_where_the_terminal_runs(

@@ -156,9 +156,11 @@ def ended_at(batch: Batch) -> int | None:
 
 
 def took(batch: Batch) -> str:
-    """Say how long a batch took."""
+    """Say how long a batch took; its times are whole seconds."""
     end = ended_at(batch)
-    return "" if end is None else duration(max(end - batch.created_at, 0))
+    if end is None:
+        return ""
+    return duration(end - batch.created_at) if end > batch.created_at else "< 1 s"
 
 
 def now_line(batches: Sequence[BatchProgress]) -> Content:

@@ -78,7 +78,7 @@ def _of_model(run: BenchmarkRun, model: str) -> Recommendation:
     if memory:
         prizes.append(_memory_prize(*memory))
     keep, rivals = _keep(those, speeds, memory[1] if memory else {})
-    sentence = _sentence(those, keep, rivals, prizes, left_out)
+    sentence = _sentence(model, those, keep, rivals, prizes, left_out)
     return Recommendation(model, keep, not rivals, sentence, tuple(prizes), tuple(left_out))
 
 
@@ -256,21 +256,24 @@ def _geometric(values: Sequence[float]) -> float:
 
 
 def _sentence(
+    model: str,
     those: Sequence[_Contender],
     keep: str,
     rivals: Sequence[str],
     prizes: Sequence[Prize],
     left_out: Sequence[tuple[str, str]],
 ) -> str:
-    parts = [_verdict(those, keep, rivals, prizes), *_price(keep, prizes)]
+    parts = [_verdict(model, those, keep, rivals, prizes), *_price(keep, prizes)]
     parts += [f"{name} is left out: {why}." for name, why in left_out]
     return " ".join(parts)
 
 
-def _verdict(those: Sequence[_Contender], keep: str, rivals: Sequence[str], prizes: Sequence[Prize]) -> str:
+def _verdict(
+    model: str, those: Sequence[_Contender], keep: str, rivals: Sequence[str], prizes: Sequence[Prize]
+) -> str:
     if len(those) == 1:
         told = ", ".join(f"{each.what.split(' ', 2)[-1]} {each.value}" for each in prizes)
-        return f"Only {keep} could be measured ({told}): there is nothing to choose from."
+        return f"Of {model} {keep} alone was measured ({told}): there is nothing to choose from."
     won = [_won(prize) for prize in prizes if prize.winner == keep]
     reason = f" It has {_listed(won)}." if won else " It is best at nothing alone, and the best on the whole."
     if rivals:
