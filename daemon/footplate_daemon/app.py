@@ -323,6 +323,29 @@ def build_runtimes(
     return runtimes, {"ollama": ollama}
 
 
+def build_batches(
+    store: BatchStore,
+    files: Files,
+    configuration: Settings,
+    daemon: Callable[[], Daemon],
+    gateway: Gateway,
+    switcher: Switcher,
+) -> Batches:
+    """Make what runs batches; `daemon` gives what is wired after them."""
+    return Batches(
+        store,
+        files,
+        gateway,
+        gateway.chats,
+        switcher,
+        batch_surroundings(daemon),
+        configuration.batches,
+        line_bytes=lambda: daemon().openai.rules.body_limit,
+        watts=lambda: watts(daemon().sampler.newest),
+        window=switcher.open_batch_window,
+    )
+
+
 def batch_figures(batches: Batches) -> BatchFigures:
     """Count the batches under way, and their lines."""
     live = batches.all_live()
@@ -330,6 +353,24 @@ def batch_figures(batches: Batches) -> BatchFigures:
     completed, failed = sum(row.completed for row in rows), sum(row.failed for row in rows)
     left = sum(row.total for row in rows) - completed - failed
     return BatchFigures(len(live), sum(each.in_flight for each in live), left, completed, failed)
+
+
+async def _settle(
+    sessions: SessionStore,
+    switches: SwitchStore,
+    exchanges: ExchangeStore,
+    measured: BenchmarkStore,
+    wanted: WantedStore,
+) -> int:
+    """Mark as cut what an earlier daemon was at; give how many turns those were."""
+    cut = await sessions.cut_unfinished(time.time())
+    await switches.cut_unfinished(time.time())
+    await exchanges.cut_unfinished()
+    await sessions.purge()
+    before = await measured.cut_unfinished(time.time())
+    if before is not None:
+        await wanted.set_wanted(before)
+    return cut
 
 
 async def _wire(
@@ -341,14 +382,8 @@ async def _wire(
 ) -> Daemon:
     sessions, switches = SessionStore(database), SwitchStore(database)
     exchanges = ExchangeStore(database)
-    cut = await sessions.cut_unfinished(time.time())
-    await switches.cut_unfinished(time.time())
-    await exchanges.cut_unfinished()
-    await sessions.purge()
     measured = BenchmarkStore(database)
-    before = await measured.cut_unfinished(time.time())
-    if before is not None:
-        await WantedStore(database).set_wanted(before)
+    cut = await _settle(sessions, switches, exchanges, measured, WantedStore(database))
     runtimes, hosts = build_runtimes(configuration, environment)
     listed = build_catalog(configuration, paths, runtimes)
     gpus = NvmlThread()
@@ -388,21 +423,17 @@ async def _wire(
     sampler = Sampler(gpus, switcher.leaders)
     files = Files(paths.files_dir, FileStore(batch_database))
     await files.open()
-    batches = Batches(
-        BatchStore(batch_database),
-        files,
-        gateway,
-        gateway.chats,
-        switcher,
-        batch_surroundings(lambda: daemon),
-        configuration.batches,
-        line_bytes=lambda: daemon.openai.rules.body_limit,
-        watts=lambda: watts(sampler.newest),
-        window=switcher.open_batch_window,
+    batches = build_batches(
+        BatchStore(batch_database), files, configuration, lambda: daemon, gateway, switcher
     )
-    face = BatchFace(files, batches)
     openai = OpenAIFace(
-        gateway, face_rules(configuration), keys, metrics.render, log, identity.started_at, face
+        gateway,
+        face_rules(configuration),
+        keys,
+        metrics.render,
+        log,
+        identity.started_at,
+        BatchFace(files, batches),
     )
     server = Server(tcp_limits(configuration.gateway))
     daemon = Daemon(
