@@ -26,6 +26,7 @@ from footplate_daemon.gpu.nvml import NvmlThread
 from footplate_daemon.gpu.sampler import Sampler
 from footplate_daemon.runtimes.base import Runtime
 from footplate_daemon.store.benchmarks import BenchmarkStore
+from footplate_daemon.store.exchanges import Exchange
 from footplate_daemon.switching.leases import Lease
 from footplate_daemon.switching.switcher import Switcher
 from footplate_daemon.wire import EngineState, ExchangeFilter
@@ -276,11 +277,7 @@ class Runner:
         began = cell.started_at or 0.0
         wanted = ExchangeFilter(variant=cell.variant, since=began - LONGEST_EXCHANGE_SECONDS, limit=10_000)
         found = await self._parts.ledger.find(wanted)
-        return sum(
-            exchange.outcome != "waiting"
-            and (exchange.total_ms is None or exchange.started_at + exchange.total_ms / 1000 >= began)
-            for exchange in found
-        )
+        return sum(was_answered_after(exchange, began) for exchange in found)
 
     async def _hash_weights(self) -> None:
         live = self._live
@@ -327,6 +324,13 @@ async def _read_every_second(sampler: Sampler) -> AsyncIterator[None]:
             yield
         finally:
             following.cancel()
+
+
+def was_answered_after(exchange: Exchange, began: float) -> bool:
+    """Say whether an engine was at an exchange after this moment; what ended with its daemon has no time."""
+    if exchange.outcome == "waiting" or exchange.total_ms is None:
+        return False
+    return exchange.started_at + exchange.total_ms / 1000 >= began
 
 
 def _upstream(lease: Lease) -> Upstream:
