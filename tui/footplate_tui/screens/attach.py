@@ -10,11 +10,12 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import OptionList, Static
 
 from footplate_tui.commands import BY_ID, Place, bindings
 from footplate_tui.enclosing import completions, is_file, is_folder, typed_path
 from footplate_tui.harmless import one_line
+from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.status_line import KeyLine
 
 
@@ -30,8 +31,7 @@ class AttachScreen(ModalScreen[Path | None]):
     def __init__(self, title: str = "Attach", placeholder: str = "path of an image or a text") -> None:
         super().__init__()
         self._box_title = title
-        self._path = Input(placeholder=placeholder, compact=True)
-        self._path.cursor_blink = False
+        self._path = LineField(placeholder=placeholder)
         self._fitting = OptionList(markup=False, compact=True)
         self._fitting.can_focus = False
         self._paths: list[str] = []
@@ -73,7 +73,7 @@ class AttachScreen(ModalScreen[Path | None]):
         elif self._paths:
             self._set(_common(self._paths))
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def on_input_submitted(self, event: LineField.Submitted) -> None:
         event.stop()
         place = self._fitting.highlighted
         path = typed_path(self._paths[place] if place is not None else event.value)

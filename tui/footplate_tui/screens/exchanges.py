@@ -15,7 +15,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from footplate_daemon import errors
 from footplate_daemon.wire import Exchange, ExchangeFilter, ExchangeOutcome
@@ -34,6 +34,7 @@ from footplate_tui.exchange_lines import (
 )
 from footplate_tui.screens.exchange import ExchangeScreen, replay
 from footplate_tui.screens.page import Page, told
+from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.rows import Rows
 from footplate_tui.widgets.status_line import KeyLine
 
@@ -88,10 +89,7 @@ class ExchangesScreen(Page):
         self._rows = Rows(self._draw_row)
         self._empty = Static(markup=False, classes="empty")
         self._about = Static(markup=False, classes="about")
-        self._input = Input(
-            compact=True, select_on_focus=False, placeholder="List only those that say these words"
-        )
-        self._input.cursor_blink = False
+        self._input = LineField(placeholder="List only those that say these words")
         self._keys = KeyLine(*KEYS)
 
     def compose_body(self) -> ComposeResult:

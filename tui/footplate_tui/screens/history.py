@@ -20,7 +20,7 @@ from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.reactive import var
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from footplate_daemon import errors
 from footplate_daemon.wire import ForkWish, SearchHit, Session, Status
@@ -42,6 +42,7 @@ from footplate_tui.history import (
     title_of,
 )
 from footplate_tui.typing_ahead import take_late
+from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.header import Header
 from footplate_tui.widgets.rows import Rows
 from footplate_tui.widgets.status_line import KeyLine
@@ -126,15 +127,15 @@ class HistoryScreen(Screen[Opening | None]):
         """The session that is renamed or exported, and its title."""
         self._replaces = ""
         """The file that another Enter replaces."""
-        self._search = _input("Search titles, questions, answers")
+        self._search = LineField(placeholder="Search titles, questions, answers")
         self._rows = Rows(self._draw_row)
-        self._new_title = _input("Title", max_length=LONGEST_TITLE)
+        self._new_title = LineField(placeholder="Title", max_length=LONGEST_TITLE)
         self._new_title.add_class("rename")
         self._empty = Static(markup=False, classes="empty")
         self._preview = Static(markup=False, classes="preview")
         self._said = Static(markup=False, classes="said")
         self._question = Static(markup=False, classes="question")
-        self._file = _input("")
+        self._file = LineField()
         self._keys = KeyLine(*LIST_KEYS)
 
     @property
@@ -287,14 +288,14 @@ class HistoryScreen(Screen[Opening | None]):
     def on_search_wanted(self) -> None:
         self._search.focus()
 
-    def on_input_changed(self, message: Input.Changed) -> None:
+    def on_input_changed(self, message: LineField.Changed) -> None:
         message.stop()
         if message.input is self._search:
             self.search()
         elif message.input is self._file:
             self._replaces = ""
 
-    def on_input_submitted(self, message: Input.Submitted) -> None:
+    def on_input_submitted(self, message: LineField.Submitted) -> None:
         message.stop()
         if message.input is self._new_title:
             self.rename(*self._asked_about, message.value.strip())
@@ -580,10 +581,3 @@ class HistoryScreen(Screen[Opening | None]):
         self._wanted = taken.id
         self._leave_question()
         self._tell(f"“{title_of(taken)}” is here, with {count(taken.turn_count, 'turn')}.")
-
-
-def _input(placeholder: str, *, max_length: int = 0) -> Input:
-    line = Input(placeholder=placeholder, compact=True, select_on_focus=False, max_length=max_length)
-    # A blinking cursor alone writes 520 bytes a second for ever.
-    line.cursor_blink = False
-    return line

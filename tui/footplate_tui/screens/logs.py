@@ -18,7 +18,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.reactive import var
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from footplate_daemon import errors
 from footplate_daemon.wire import LogInfo, LogPage, Switch
@@ -28,6 +28,7 @@ from footplate_tui.format import count
 from footplate_tui.harmless import one_line
 from footplate_tui.log_lines import OWN, Level, LogLine, matching, proofs, proves, read
 from footplate_tui.screens.page import Page, told
+from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.header import answering
 from footplate_tui.widgets.lines import Line, Lines, find
 from footplate_tui.widgets.status_line import KeyLine
@@ -103,8 +104,7 @@ class LogsScreen(Page):
         self._lines = Lines()
         self._empty = Static(markup=False, classes="empty")
         self._said = Static(markup=False, classes="said")
-        self._input = Input(compact=True, select_on_focus=False)
-        self._input.cursor_blink = False
+        self._input = LineField()
         self._keys = KeyLine(*KEYS)
 
     def compose_body(self) -> ComposeResult:

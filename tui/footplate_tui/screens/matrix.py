@@ -14,7 +14,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.reactive import var
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from footplate_daemon import errors
 from footplate_daemon.wire import ModelInfo, Status
@@ -37,6 +37,7 @@ from footplate_tui.matrix_rows import (
 from footplate_tui.screens.attach import AttachScreen
 from footplate_tui.screens.page import carry_out, told
 from footplate_tui.screens.questions import say
+from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.header import Header
 from footplate_tui.widgets.rows import Rows
 from footplate_tui.widgets.status_line import KeyLine
@@ -75,10 +76,7 @@ class MatrixScreen(Screen[BenchmarkRun | None]):
         self._rows = Rows(self._draw_row)
         self._plan = Static(markup=False, classes="plan")
         self._about = Static(markup=False, classes="about")
-        self._title = Input(compact=True, select_on_focus=False, max_length=LONGEST_TITLE)
-        # A blinking cursor alone writes 520 bytes a second for ever.
-        self._title.cursor_blink = False
-        self._title.placeholder = "Title of the run"
+        self._title = LineField(placeholder="Title of the run", max_length=LONGEST_TITLE)
         self._keys = KeyLine(*CHOICE_KEYS)
 
     @property

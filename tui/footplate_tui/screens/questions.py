@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from footplate_tui.screens.page import Page
+from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.status_line import KeyLine
 
 
@@ -20,9 +21,7 @@ class Questions(Page):
         self._asked: tuple[str, object] | None = None
         """What another press of the same key confirms."""
         self.about = Static(markup=False, classes="about")
-        self.input = Input(compact=True, select_on_focus=False)
-        # A blinking cursor alone writes 520 bytes a second for ever.
-        self.input.cursor_blink = False
+        self.input = LineField()
         self.keys = KeyLine(*keys)
 
     def on_mount(self) -> None:

@@ -12,9 +12,10 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, Label, Static, TextArea
+from textual.widgets import Label, Static
 
 from footplate_tui.commands import BY_ID, Place, bindings
+from footplate_tui.widgets.fields import LineField, TextField
 from footplate_tui.widgets.status_line import KeyLine
 
 
@@ -58,17 +59,14 @@ class SessionScreen(ModalScreen[Settings | None]):
         box.border_title = "Session"
         with box:
             yield Label("Instructions: what the model is told first, instead of the profile's.")
-            system = TextArea(self._settings.system or "", soft_wrap=True, tab_behavior="focus")
-            system.cursor_blink = False
-            yield system
+            yield TextField(self._settings.system or "")
             for parameter in PARAMETERS:
                 with Horizontal():
                     yield Label(parameter.name)
                     value = self._settings.parameters.get(parameter.name)
-                    field = Input(
-                        "" if value is None else str(value), placeholder=parameter.words, compact=True
+                    field = LineField(
+                        "" if value is None else str(value), placeholder=parameter.words, selects=True
                     )
-                    field.cursor_blink = False
                     field.id = parameter.name
                     yield field
             yield Static("What is left empty is as the profile has it.", classes="how")
@@ -76,7 +74,7 @@ class SessionScreen(ModalScreen[Settings | None]):
             yield KeyLine("session.keep", "session.leave")
 
     def on_mount(self) -> None:
-        self.query_one(TextArea).focus()
+        self.query_one(TextField).focus()
 
     def action_command(self, identity: str) -> None:
         self.post_message(BY_ID[identity].message())
@@ -84,7 +82,7 @@ class SessionScreen(ModalScreen[Settings | None]):
     def on_back_wanted(self) -> None:
         self.dismiss(None)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def on_input_submitted(self, event: LineField.Submitted) -> None:
         event.stop()
         self.on_session_settings_wanted()
 
@@ -93,14 +91,14 @@ class SessionScreen(ModalScreen[Settings | None]):
         known = {parameter.name for parameter in PARAMETERS}
         kept = {name: value for name, value in self._settings.parameters.items() if name not in known}
         for parameter in PARAMETERS:
-            text = self.query_one(f"#{parameter.name}", Input).value.strip()
+            text = self.query_one(f"#{parameter.name}", LineField).value.strip()
             try:
                 kept |= {parameter.name: _finite(parameter.kind(text))} if text else {}
             except ValueError:
                 self._say(f"{parameter.name}: this is no number.")
-                self.query_one(f"#{parameter.name}", Input).focus()
+                self.query_one(f"#{parameter.name}", LineField).focus()
                 return
-        self.dismiss(Settings(self.query_one(TextArea).text.strip() or None, kept))
+        self.dismiss(Settings(self.query_one(TextField).text.strip() or None, kept))
 
     def _say(self, words: str) -> None:
         news = self.query_one(".news", Static)

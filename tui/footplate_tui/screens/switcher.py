@@ -15,7 +15,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.reactive import var
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from footplate_daemon import errors
@@ -25,6 +25,7 @@ from footplate_tui.commands import BY_ID, Place, bindings
 from footplate_tui.harmless import one_line
 from footplate_tui.switching import Endings, Row, about, matching, plan_text, rows, table_head, table_line
 from footplate_tui.typing_ahead import take_late
+from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.status_line import KeyLine
 from footplate_tui.widgets.switch_progress import SwitchProgress
 
@@ -73,9 +74,7 @@ class SwitcherScreen(ModalScreen[Switch | None]):
         self._has_found_active = False
         """Whether the active variant was highlighted; from then on the highlight is the user's."""
         self._box = Vertical()
-        self._filter = Input(placeholder="/ filters by name", compact=True, select_on_focus=False)
-        # A blinking cursor alone writes 520 bytes a second for ever.
-        self._filter.cursor_blink = False
+        self._filter = LineField(placeholder="/ filters by name")
         self._head = Static(markup=False)
         self._table = OptionList(markup=False, compact=True)
         self._empty = Static(markup=False, classes="empty")

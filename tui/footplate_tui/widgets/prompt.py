@@ -13,7 +13,6 @@ from pathlib import Path
 from textual import events
 from textual.message import Message
 from textual.reactive import reactive
-from textual.widgets import TextArea
 
 from footplate_tui.commands import (
     BY_ID,
@@ -27,13 +26,14 @@ from footplate_tui.commands import (
 )
 from footplate_tui.enclosing import dropped_paths
 from footplate_tui.format import count
+from footplate_tui.widgets.fields import TextField
 
 LINES_SHOWN = 100
 CHARACTERS_SHOWN = 20_000
 """A longer text is shown as a few words."""
 
 
-class Prompt(TextArea):
+class Prompt(TextField):
     """A text area that posts `Sent` and keeps nothing: who hears it owns the text from then on."""
 
     BINDINGS = bindings(Place.PROMPT)
@@ -60,11 +60,7 @@ class Prompt(TextArea):
         """The user went up out of an empty prompt, and there is something above, or nothing to bring back."""
 
     def __init__(self) -> None:
-        super().__init__(
-            soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False, placeholder="Ask anything"
-        )
-        # A blinking cursor alone writes 520 bytes a second for ever.
-        self.cursor_blink = False
+        super().__init__(placeholder="Ask anything")
         self.asks_first = False
         """Whether ↑ may lead to something above the prompt, instead of to an earlier prompt."""
         self._paste_count = 0
