@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,11 @@ import pytest
 from footplate_daemon import lifecycle, processes, wire
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.settings import Paths
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C: what a shell runs in the background is born deaf to it, with all that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

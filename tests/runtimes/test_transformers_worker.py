@@ -235,7 +235,7 @@ def own_server_of_transformers() -> Iterator[Callable[[str], dict[str, Any]]]:
     assert process.stdout is not None
     log = Log(process.stdout)
     try:
-        told = log.wait_for(r"Application startup complete|^\w*Error: .*")[0]
+        told = log.wait_for(r"Uvicorn running on|^\w*Error: .*")[0]
         if "Error" in told:
             pytest.skip(f"`transformers serve` does not start here: {told}")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
