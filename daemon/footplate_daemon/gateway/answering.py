@@ -1,5 +1,6 @@
 """An exchange under way: who answers, the bytes as they come, and what they tell of themselves."""
 
+import asyncio
 import time
 from array import array
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ class Ask:
     """The body as it was sent, for the ledger."""
     is_stopping: Callable[[], bool] | None = None
     """Says whether the daemon's end, rather than the client's, is why it is cancelled."""
+    task: "asyncio.Task[None] | None" = None
+    """What asks, where that is known: to be told by the loop takes a system call."""
     permit: Callable[[Variant], None] | None = None
     """Raises an error for a variant that the client may not ask."""
     streams: bool = field(init=False)

@@ -105,7 +105,7 @@ class Gateway:
         `respond` is called again. The ledger has the exchange from now on, and every way in which it ends.
         """
         asked_at = time.monotonic()
-        hand = _Hand(asyncio.current_task())
+        hand = _Hand(ask.task or asyncio.current_task())
         entry = self._enter(ask, hand)
         exchange = entry.exchange
         outcome: Outcome = "failed"
@@ -168,7 +168,7 @@ class Gateway:
     ) -> Outcome:
         exchange, runtime = entry.exchange, runtime_of(variant, self._runtimes)
         holding = self._switcher.lease(
-            variant.name, interactive=ask.interactive, waiting=waiting, asked_at=asked_at
+            variant.name, interactive=ask.interactive, waiting=waiting, asked_at=asked_at, task=ask.task
         )
         async with holding as lease:
             exchange.outcome = "running"

@@ -310,6 +310,7 @@ def _checked(path: str, raw: bytes, reply: _Reply, permit: Callable[[Variant], N
         reply.session_id,
         capability=SERVED_BY.get(path),
         raw=raw,
+        task=request.task,
         permit=permit,
         is_stopping=lambda: request.is_stopping,
     )

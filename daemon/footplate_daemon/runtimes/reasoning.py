@@ -82,7 +82,7 @@ class ReasoningInBody:
 def is_off(body: Mapping[str, Any]) -> bool:
     """Whether a request asks for an answer without reasoning, in whichever words."""
     kwargs = body.get("chat_template_kwargs")
-    told = kwargs.get("enable_thinking") if isinstance(kwargs, Mapping) else None
+    told = kwargs.get("enable_thinking") if kwargs and isinstance(kwargs, Mapping) else None
     return told is False or (told is None and body.get("reasoning_effort") == "none")
 
 

@@ -250,18 +250,21 @@ class Switcher:
         interactive: bool = True,
         waiting: Waiting | None = None,
         asked_at: float | None = None,
+        task: "asyncio.Task[Any] | None" = None,
         is_holder: bool = False,
     ) -> AbstractAsyncContextManager[Lease]:
         """Hold an engine of the variant for the length of the block, switching to it if need be.
 
         While it waits, `waiting` is told how far the switch has come. Its queue time counts from `asked_at`,
-        monotonic seconds, else from now. Raise `Busy` (queue full), `Unavailable`, or `EngineFailed` with
-        the diagnosis; the last also out of the middle of the block, when the engine dies or is stopped.
+        monotonic seconds, else from now. `task` is the caller's, where it is at hand.
+
+        Raise `Busy` (queue full), `Unavailable`, or `EngineFailed` with the diagnosis; the last also out of
+        the middle of the block, when the engine dies or is stopped.
         While it is reserved only its holder gets what is not active: others are told `Busy`, batches wait.
         """
         if variant in self.services.variants:
             return self.services.lease(variant)
-        task = asyncio.current_task()
+        task = task or asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine asks
         return Ticket(
             next(self._requests),
