@@ -8,17 +8,31 @@ import pytest
 from textual import events
 from textual.app import App, ComposeResult
 from textual.keys import key_to_character
+from textual.widget import Widget
 
 from footplate_tui.widgets.fields import LineField, TextField
 
 PATIENCE_SECONDS = 20
 
 
+class Letters(Widget, can_focus=True):
+    """Keeps the letters that reach it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+
+    def on_key(self, event: events.Key) -> None:
+        self.text += event.character or ""
+
+
 class Typing(App[None]):
-    """A line and a field, on a screen that can be made busy."""
+    """A line with letters beside it, and a field, on a screen that can be made busy."""
 
     def compose(self) -> ComposeResult:
-        yield LineField()
+        letters = Letters()
+        yield LineField(beside=letters)
+        yield letters
         yield TextField()
 
     @asynccontextmanager
@@ -64,9 +78,24 @@ async def test_keys_count_in_their_order(
             assert (field.value if isinstance(field, LineField) else field.text) == text
 
 
+async def test_an_arrow_leads_out_of_a_line_and_what_follows_it_goes_along() -> None:
+    app = Typing()
+    async with app.run_test() as pilot:
+        line, letters = app.query_one(LineField), app.query_one(Letters)
+        line.focus()
+        await pilot.pause()
+        async with app.busy_screen():
+            await app.type_into(line, "a", "down", "f")
+        await pilot.pause()
+
+        assert app.focused is letters
+        assert (line.value, letters.text) == ("a", "f")
+
+
 async def test_a_key_of_the_screen_still_reaches_it() -> None:
     app = Typing()
     async with app.run_test() as pilot:
         app.query_one(LineField).focus()
         await pilot.press("tab")
-        assert app.focused is app.query_one(TextField)
+
+        assert app.focused is app.query_one(Letters)

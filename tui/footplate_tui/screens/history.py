@@ -127,8 +127,8 @@ class HistoryScreen(Screen[Opening | None]):
         """The session that is renamed or exported, and its title."""
         self._replaces = ""
         """The file that another Enter replaces."""
-        self._search = LineField(placeholder="Search titles, questions, answers")
         self._rows = Rows(self._draw_row)
+        self._search = LineField(placeholder="Search titles, questions, answers", beside=self._rows)
         self._new_title = LineField(placeholder="Title", max_length=LONGEST_TITLE)
         self._new_title.add_class("rename")
         self._empty = Static(markup=False, classes="empty")
@@ -266,12 +266,9 @@ class HistoryScreen(Screen[Opening | None]):
         self._show_keys()
 
     def on_key(self, event: events.Key) -> None:
-        """Begin or leave the search: a letter that is no key here types, the arrows go to the list."""
+        """Begin or leave the search: a letter that is no key here types."""
         if self.focused is self._search:
             take_late(self._search, event)
-            if event.key in {"down", "up"}:
-                event.stop()
-                self._rows.focus()
         elif self.focused is self._new_title or self.focused is self._file:
             return
         elif event.key in self.footplate.keymap.command("history.search").keys.split(","):

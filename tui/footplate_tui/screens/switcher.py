@@ -74,9 +74,9 @@ class SwitcherScreen(ModalScreen[Switch | None]):
         self._has_found_active = False
         """Whether the active variant was highlighted; from then on the highlight is the user's."""
         self._box = Vertical()
-        self._filter = LineField(placeholder="/ filters by name")
         self._head = Static(markup=False)
         self._table = OptionList(markup=False, compact=True)
+        self._filter = LineField(placeholder="/ filters by name", beside=self._table)
         self._empty = Static(markup=False, classes="empty")
         self._said = Static(markup=False, classes="said")
         self._progress = SwitchProgress()
@@ -221,12 +221,9 @@ class SwitcherScreen(ModalScreen[Switch | None]):
         self._draw()
 
     def on_key(self, event: events.Key) -> None:
-        """Begin or leave the filter: a letter that is no key here types, the arrows go back to the table."""
+        """Begin or leave the filter: a letter that is no key here types."""
         if self.focused is self._filter:
             take_late(self._filter, event)
-            if event.key in {"down", "up"}:
-                event.stop()
-                self._table.focus()
         elif event.key in self.footplate.keymap.command("switcher.filter").keys.split(","):
             event.stop()
             self.set_focus(self._filter)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from textual import events
 from textual.widgets import Input, TextArea
 
 if TYPE_CHECKING:
-    from textual import events
     from textual.widget import Widget
 
 
@@ -20,17 +20,32 @@ class LineField(Input):
     """One line to type in."""
 
     def __init__(
-        self, value: str = "", *, placeholder: str = "", max_length: int = 0, selects: bool = False
+        self,
+        value: str = "",
+        *,
+        placeholder: str = "",
+        max_length: int = 0,
+        selects: bool = False,
+        beside: Widget | None = None,
     ) -> None:
-        """`selects`: with the focus, what stands there is selected, and typing takes its place."""
+        """Begin with a value.
+
+        `selects`: with the focus, what stands there is selected, and typing takes its place.
+        `beside`: what ↑ and ↓ lead to.
+        """
         super().__init__(
             value, placeholder=placeholder, max_length=max_length, compact=True, select_on_focus=selects
         )
         # A blinking cursor alone writes 520 bytes a second for ever.
         self.cursor_blink = False
+        self._beside = beside
 
     async def on_key(self, event: events.Key) -> None:
-        await _carry_out(self, event)
+        if self._beside and event.key in {"up", "down"} and self.screen.focused is self:
+            event.stop()
+            self.screen.set_focus(self._beside)
+        else:
+            await _carry_out(self, event)
 
 
 class TextField(TextArea):
@@ -54,6 +69,11 @@ class TextField(TextArea):
 
 async def _carry_out(field: Widget, event: events.Key) -> None:
     """Do at once what the key is bound to in this field itself; every other key goes its way."""
+    if field.screen.focused is not field:  # it was on its way here when the focus left
+        event.stop()
+        event.prevent_default()
+        field.app.post_message(events.Key(event.key, event.character))
+        return
     bound = None if event.is_printable else field.screen.active_bindings.get(event.key)
     if bound and bound.node is field and bound.enabled and not bound.binding.priority:
         event.stop()
