@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate_daemon import lifecycle
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.supervisord import UnixConnection
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -33,7 +33,7 @@ from bench.box import (
 from bench.tui.bench_tui import Terminal
 
 from footplate_daemon import lifecycle, processes
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.supervisord import read_record
 
 CONTENT = re.compile(rb'"content": ?"[^"]')

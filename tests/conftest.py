@@ -12,7 +12,7 @@ import pytest
 
 from footplate_daemon import lifecycle, processes, wire
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 
 def pytest_configure() -> None:

@@ -208,7 +208,7 @@ def test_a_line_that_is_not_ours_is_shown_as_it_is() -> None:
 def test_the_command_line_shows_it(tmp_path: Path, option: tuple[str, ...], begins: str) -> None:
     paths = paths_in(tmp_path)
     paths.logs_dir.mkdir(parents=True)
-    written(access_log.file_in(paths), RECORD)
+    written(paths.access_log, RECORD)
 
     program = Path(sys.executable).with_name("footplate")
     ended = subprocess.run(

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from footplate_daemon import lifecycle, logs, wire
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_tui.__main__ import VERBS, footplate
 from footplate_tui.cli import models as models_verb
 from footplate_tui.cli import status as status_verb

@@ -25,9 +25,9 @@ from footplate_daemon.client import FootplateClient
 from footplate_daemon.deep_health import DeepLook
 from footplate_daemon.http.control.daemon import daemon_routes
 from footplate_daemon.http.control.parts import ControlParts
+from footplate_daemon.paths import Paths
 from footplate_daemon.runtimes.base import Runtime
 from footplate_daemon.runtimes.llamacpp import LlamaCpp
-from footplate_daemon.settings import Paths
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.probe import write_and_read
 from footplate_daemon.supervisord import EngineRecord

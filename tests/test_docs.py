@@ -19,7 +19,7 @@ import pytest
 
 from footplate_daemon import guide, lifecycle
 from footplate_daemon.errors import BY_CODE
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_tui.__main__ import VERBS
 from footplate_tui.__main__ import footplate as command_line
 from footplate_tui.commands import COMMANDS

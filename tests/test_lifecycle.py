@@ -13,8 +13,8 @@ import pytest
 
 from footplate_daemon import lifecycle, processes, settings, supervisord
 from footplate_daemon.errors import EngineFailed, Invalid
+from footplate_daemon.paths import Paths
 from footplate_daemon.processes import ProcessId
-from footplate_daemon.settings import Paths
 from tests.conftest import leftovers, paths_in, ready_engine
 
 

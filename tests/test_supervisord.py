@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ import uvloop
 
 from footplate_daemon import lifecycle, processes, supervisord
 from footplate_daemon.errors import EngineFailed, Invalid, Unavailable
+from footplate_daemon.paths import Paths
 from footplate_daemon.processes import ProcessId
 from footplate_daemon.runtimes.base import Launch
-from footplate_daemon.settings import Paths
 from footplate_daemon.supervisord import EngineRecord, Program, Supervisord
 
 SPAWNS_A_STUBBORN_CHILD = """
@@ -293,10 +294,8 @@ async def test_only_what_lives_and_is_listed_is_adopted(home: Paths, sv: Supervi
     orphan = stranger_process()
     identity = processes.identify(orphan.pid)
     assert identity
-    record = good.model_copy(
-        update={"name": "orphan", "pid": identity.pid, "create_time": identity.create_time}
-    )
-    supervisord.write_private(home.engines_dir / "orphan.json", record.model_dump_json())
+    record = replace(good, name="orphan", pid=identity.pid, create_time=identity.create_time)
+    supervisord.write_private(home.engines_dir / "orphan.json", record.to_json())
 
     adopted = await sv.running()
 
@@ -309,7 +308,7 @@ async def test_only_what_lives_and_is_listed_is_adopted(home: Paths, sv: Supervi
 async def test_a_stranger_with_a_recorded_pid_is_left_alone(home: Paths, sv: Supervisord) -> None:
     stranger = stranger_process()
     record = EngineRecord(name="old", variant="v", runtime="r", port=1, pid=stranger.pid, create_time=1.0)
-    supervisord.write_private(home.engines_dir / "old.json", record.model_dump_json())
+    supervisord.write_private(home.engines_dir / "old.json", record.to_json())
 
     assert await sv.running() == []
 

@@ -29,7 +29,7 @@ from bench.gateway.upstream import MODEL
 from tests import engines as installed
 
 from footplate_daemon import lifecycle
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 FEW = 100
 MIB = 1024 * 1024

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.batch.client import Client
 from bench.box import Figures, connect, http_request, percentile_ms
 
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 CHATS = 40
 PAUSE_SECONDS = 0.25

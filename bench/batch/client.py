@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.box import PATIENCE_SECONDS, call
 
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.supervisord import UnixConnection
 
 POLL_SECONDS = 0.05

@@ -22,7 +22,7 @@ from tests import engines
 
 from footplate_daemon import lifecycle
 from footplate_daemon.benchmarks.workloads import Work, prompts
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.supervisord import read_record
 from footplate_daemon.wire_benchmarks import WorkloadKind
 

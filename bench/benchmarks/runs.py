@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.wire_benchmarks import BenchmarkRun, BenchmarkWish
 
 

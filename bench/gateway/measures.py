@@ -20,7 +20,7 @@ from bench.box import Figures, connect, cpu_seconds, http_request, memory_mb, pe
 from bench.gateway.load import Question, SlowReaders, Target, Work, drive, for_seconds, times
 from bench.gateway.targets import Lineup
 
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 Row = dict[str, float | None]
 """Numbers by name; None where there is nothing to measure, or nothing came of it."""

@@ -33,7 +33,7 @@ from bench.gateway.load import Question, Target
 from bench.gateway.upstream import MODEL, TOKEN
 
 from footplate_daemon import lifecycle
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.switching.engine import free_port
 
 NAMES = ("direct", "footplate-tcp", "footplate-unix", "nginx", "asgi", "litellm")

@@ -8,7 +8,7 @@ from bench.box import Figures, active_engine, now, poll_status, spread_ms
 from bench.switching.engines import Lineup
 
 from footplate_daemon import lifecycle
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 POLL_SECONDS = 0.002
 SETTLED_SECONDS = 1.2

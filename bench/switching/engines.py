@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.box import PATIENCE_SECONDS, connect, http_request, now
 from tests import engines as installed
 
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.switching.engine import engine_name, free_port
 
 SLOW_ENGINE = Path(__file__).with_name("slow_engine.py")

@@ -7,7 +7,7 @@ import time
 from bench.box import Figures, active_engine, call, follow_status, now, spread_ms
 from bench.switching.engines import Lineup
 
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 
 def measure(paths: Paths, lineup: Lineup, rounds: int) -> Figures:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from bench.box import PATIENCE_SECONDS, Figures, call, median_ms, now, say
 from bench.switching.engines import POLL_SECONDS, Bare, Lineup, bare, is_healthy, launch_script
 
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.supervisord import read_record
 from footplate_daemon.switching.engine import engine_name
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 PROGRAM = """
 import os, sys
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_tui.app import run
 sys.exit(run(Paths.from_environment(os.environ)))
 """

@@ -13,7 +13,8 @@ import uvloop
 from footplate_daemon import __version__, logs
 from footplate_daemon.app import run
 from footplate_daemon.errors import FootplateError
-from footplate_daemon.settings import Paths, load
+from footplate_daemon.paths import Paths
+from footplate_daemon.settings import load
 
 logger = logging.getLogger("footplate_daemon")
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from footplate_daemon.settings import MASK, Paths
+from footplate_daemon.settings import MASK
 from footplate_daemon.wire import KEY_START
 
 logger = logging.getLogger(__name__)
@@ -121,11 +121,6 @@ class AccessLog:
         for younger, older in reversed(list(itertools.pairwise(names))):
             if younger.exists():
                 younger.replace(older)
-
-
-def file_in(paths: Paths) -> Path:
-    """Give where the access log of a Footplate is."""
-    return paths.logs_dir / "access.log"
 
 
 def render(line: str) -> str:

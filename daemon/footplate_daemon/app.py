@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from footplate_daemon import __version__, access_log, guide, lifecycle, listing, settings, weights
+from footplate_daemon import __version__, guide, lifecycle, listing, settings, weights
 from footplate_daemon.access_log import AccessLog
 from footplate_daemon.batches.files import Files
 from footplate_daemon.batches.keeper import Batches
@@ -40,13 +40,14 @@ from footplate_daemon.http.server import Server
 from footplate_daemon.metrics.exposition import Metrics
 from footplate_daemon.metrics.gauges import BatchFigures
 from footplate_daemon.mistakes import ConfigErrors
+from footplate_daemon.paths import Paths
 from footplate_daemon.runtimes.base import Host, Runtime
 from footplate_daemon.runtimes.llamacpp import LlamaCpp
 from footplate_daemon.runtimes.ollama import Ollama
 from footplate_daemon.runtimes.remote import Remote
 from footplate_daemon.runtimes.transformers import Transformers
 from footplate_daemon.runtimes.vllm import Vllm
-from footplate_daemon.settings import Paths, Settings
+from footplate_daemon.settings import Settings
 from footplate_daemon.store import batch_migrations
 from footplate_daemon.store.batches import BatchStore
 from footplate_daemon.store.benchmarks import BenchmarkStore
@@ -419,7 +420,7 @@ async def _wire(
     ledger.listeners.append(metrics.counts.count_exchanges)
     switches.listeners.append(metrics.counts.count_switch)
     identity = Identity(version=__version__, pid=os.getpid(), started_at=time.time())
-    log = AccessLog(access_log.file_in(paths), is_on=configuration.gateway.access_log)
+    log = AccessLog(paths.access_log, is_on=configuration.gateway.access_log)
     sampler = Sampler(gpus, switcher.leaders)
     files = Files(paths.files_dir, FileStore(batch_database))
     await files.open()

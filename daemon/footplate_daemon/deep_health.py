@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from footplate_daemon import supervisord
 from footplate_daemon.errors import EngineFailed, FootplateError, TimedOut, Unavailable
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.probe import write_and_read
 from footplate_daemon.switching.engine import Engine

@@ -27,7 +27,7 @@ import psutil
 
 from footplate_daemon import processes
 from footplate_daemon.errors import Conflict, Invalid, NotFound, Unavailable
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 EnvironmentRuntime = Literal["vllm", "transformers", "ray"]
 RUNTIMES: tuple[EnvironmentRuntime, ...] = get_args(EnvironmentRuntime)

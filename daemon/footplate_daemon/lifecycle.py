@@ -21,14 +21,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from footplate_daemon import access_log, processes, supervisord
+from footplate_daemon import processes, supervisord
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid, NotFound, TimedOut, Unavailable
 from footplate_daemon.logs import render
+from footplate_daemon.paths import Paths
 from footplate_daemon.processes import ProcessId
-from footplate_daemon.settings import Paths
 from footplate_daemon.supervisord import DAEMON, engine_log
 
-__all__ = ["State", "Up", "daemon_log", "down", "engine_log", "engine_logs", "health"]
+__all__ = ["State", "Up", "down", "engine_log", "engine_logs", "health"]
 __all__ += ["logs", "record_self", "render", "restart", "state", "up"]
 
 UP_SECONDS = 30.0
@@ -140,11 +140,6 @@ def record_self(paths: Paths) -> None:
         )
 
 
-def daemon_log(paths: Paths) -> Path:
-    """Give the daemon's own log."""
-    return paths.logs_dir / "footplated.log"
-
-
 def engine_logs(paths: Paths) -> dict[str, Path]:
     """Give the log of every engine that ever ran here, by the engine's name."""
     prefix = "engine-"
@@ -153,7 +148,7 @@ def engine_logs(paths: Paths) -> dict[str, Path]:
 
 def logs(paths: Paths) -> dict[str, Path]:
     """Give every log by its name: ours, and the engines'."""
-    return {"daemon": daemon_log(paths), "access": access_log.file_in(paths), **engine_logs(paths)}
+    return {"daemon": paths.daemon_log, "access": paths.access_log, **engine_logs(paths)}
 
 
 def _up(paths: Paths) -> tuple[Health, bool]:
@@ -239,11 +234,11 @@ def _wait_for_daemon(paths: Paths) -> Health:
 
 
 def _did_not_come_up(paths: Paths, reason: str) -> EngineFailed:
-    lines = [render(line) for line in supervisord.tail(daemon_log(paths), TAIL_LINES)]
+    lines = [render(line) for line in supervisord.tail(paths.daemon_log, TAIL_LINES)]
     shown = "\n".join(["", *lines]) if lines else " Its log is empty."
     return EngineFailed(
         f"The daemon did not come up: {reason}.{shown}",
-        hint=f"The whole log: {daemon_log(paths)}",
+        hint=f"The whole log: {paths.daemon_log}",
         details={"log_tail": lines},
     )
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from footplate_daemon import settings
 from footplate_daemon.errors import Conflict
 from footplate_daemon.mistakes import ConfigErrors, Mistake
-from footplate_daemon.settings import Gateway, Paths, Settings
+from footplate_daemon.paths import Paths
+from footplate_daemon.settings import Gateway, Settings
 from footplate_daemon.store import keys
 from footplate_daemon.toml_lines import line_of, locate
 

@@ -21,18 +21,18 @@ import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from signal import Signals
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from footplate_daemon import processes
 from footplate_daemon.errors import EngineFailed, FootplateError, Invalid, NotFound, TimedOut, Unavailable
+from footplate_daemon.paths import Paths
 from footplate_daemon.processes import ProcessId
-from footplate_daemon.runtimes.base import Launch
-from footplate_daemon.settings import Paths
+
+if TYPE_CHECKING:
+    from footplate_daemon.runtimes.base import Launch
 
 DAEMON = "footplated"
 """The program that is us; every other one is an engine."""
@@ -42,10 +42,9 @@ REAP_SECONDS = 5.0
 """How long supervisord may take to notice that a child has ended: every call of ours wakes it."""
 
 
-class EngineRecord(BaseModel):
+@dataclass(frozen=True)
+class EngineRecord:
     """What we know of a running engine, kept in a file so that the next daemon can adopt it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     """Its name under supervisord, e.g. `llamacpp-guide`."""
@@ -70,13 +69,28 @@ class EngineRecord(BaseModel):
     def process(self) -> ProcessId:
         return ProcessId(self.pid, self.create_time)
 
+    def to_json(self) -> str:
+        """Write it for the next daemon."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self | None:
+        """Read what some daemon wrote, of whichever version; None where it makes no sense."""
+        try:
+            told = json.loads(text)
+            record = cls(**{each.name: told[each.name] for each in fields(cls) if each.name in told})
+        except (ValueError, TypeError):
+            return None
+        kinds = get_type_hints(cls)
+        return record if all(isinstance(getattr(record, name), kinds[name]) for name in kinds) else None
+
 
 @dataclass(frozen=True)
 class Program:
     """An engine to start: `start` completes the record with the process."""
 
     name: str
-    launch: Launch
+    launch: "Launch"
     log_file: Path
     record: EngineRecord
 
@@ -142,17 +156,16 @@ class Supervisord:
         process = processes.identify(self._info(program.name)["pid"] or -1)
         if process is None:
             raise self._ended_at_once(program)
-        record = program.record.model_copy(
-            update={
-                "name": program.name,
-                "fingerprint": fingerprint(program.launch, program.record),
-                "stop_wait_seconds": program.launch.stop_wait_seconds,
-                "pid": process.pid,
-                "create_time": process.create_time,
-                "started_at": started_at,
-            }
+        record = replace(
+            program.record,
+            name=program.name,
+            fingerprint=fingerprint(program.launch, program.record),
+            stop_wait_seconds=program.launch.stop_wait_seconds,
+            pid=process.pid,
+            create_time=process.create_time,
+            started_at=started_at,
         )
-        write_private(_file(self._paths, program.name, "json"), record.model_dump_json())
+        write_private(_file(self._paths, program.name, "json"), record.to_json())
         return record
 
     def _ended_at_once(self, program: Program) -> EngineFailed:
@@ -255,7 +268,7 @@ def call(supervisor_socket: Path, method: str, *arguments: Any) -> Any:
         ) from error
 
 
-def fingerprint(launch: Launch, record: EngineRecord) -> str:
+def fingerprint(launch: "Launch", record: EngineRecord) -> str:
     """Hash what the engine is started with, less the port and the key, which differ at every start."""
     text = json.dumps(
         [launch.command, sorted(launch.env.items()), launch.stop_signal, launch.stop_wait_seconds]
@@ -279,8 +292,8 @@ def recorded_names(paths: Paths) -> list[str]:
 def read_record(paths: Paths, name: str) -> EngineRecord | None:
     """Read an engine's record; None when there is none or it makes no sense."""
     try:
-        return EngineRecord.model_validate_json(_file(paths, name, "json").read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return EngineRecord.from_json(_file(paths, name, "json").read_bytes())
+    except FileNotFoundError:
         return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from footplate_daemon import guide, lifecycle
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from tests.conftest import fresh_home, ready_engine
 
 SECONDS = 60

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from footplate_daemon import guide, lifecycle, settings
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from tests.conftest import fresh_home
 
 SECONDS = 30

@@ -22,7 +22,7 @@ import pytest
 from footplate_daemon import environments
 from footplate_daemon.environments import Progress, recipe, remedy, summarised
 from footplate_daemon.errors import Conflict, Invalid, NotFound
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from tests.conftest import fresh_home
 
 SECONDS = 120

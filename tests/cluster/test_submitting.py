@@ -16,7 +16,7 @@ from footplate_daemon.catalog import Catalog
 from footplate_daemon.cluster import submitting
 from footplate_daemon.cluster.submitting import Wish, model
 from footplate_daemon.errors import EngineFailed, Invalid, NotFound, Unavailable
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.wire_batches import BatchProgress, BatchStatus
 
 CONFIG = """

@@ -22,7 +22,8 @@ from footplate_daemon import reach, settings
 from footplate_daemon.errors import Conflict, FootplateError, Invalid
 from footplate_daemon.http.tcp import open_tcp, take_certificate
 from footplate_daemon.mistakes import ConfigErrors
-from footplate_daemon.settings import Address, Gateway, Paths
+from footplate_daemon.paths import Paths
+from footplate_daemon.settings import Address, Gateway
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.keys import KeyStore
 

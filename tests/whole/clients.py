@@ -16,7 +16,7 @@ import openai
 
 from footplate_daemon import wire
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.switching.engine import free_port
 from tests.whole.conftest import PATIENCE_SECONDS, Whole
 from tests.whole.test_services import running

@@ -11,7 +11,7 @@ import pytest
 
 from footplate_daemon import lifecycle
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.supervisord import EngineRecord, read_record
 from footplate_daemon.wire import Engine, EngineState, Status
 

@@ -14,7 +14,7 @@ import pytest
 
 from footplate_daemon import lifecycle, wire
 from footplate_daemon.errors import Conflict, DaemonUnreachable
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.switching.engine import free_port
 from footplate_daemon.wire_batches import BatchProgress, BatchWish
 from tests import engines

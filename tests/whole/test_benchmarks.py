@@ -14,7 +14,7 @@ import pytest
 from footplate_daemon import lifecycle
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import Busy, Conflict, DaemonUnreachable, NotFound
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.wire import SwitchWish
 from footplate_daemon.wire_batches import BatchWish
 from footplate_daemon.wire_benchmarks import BenchmarkRun, BenchmarkWish, LivePoint

@@ -21,10 +21,10 @@ import pytest
 from footplate_daemon import lifecycle, processes
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.gateway.sse import EventSplitter
+from footplate_daemon.paths import Paths
 from footplate_daemon.runtimes.cases import Case
 from footplate_daemon.runtimes.reasoning import WARNING
 from footplate_daemon.runtimes.table import RUNTIMES
-from footplate_daemon.settings import Paths
 from footplate_daemon.wire import Engine, Status
 from tests import engines
 from tests.conftest import fresh_home

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from footplate_daemon import lifecycle
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.wire import Turn, TurnWish
 from footplate_daemon.wire_batches import BatchWish
 from tests.whole.conftest import PATIENCE_SECONDS, error_of
@@ -160,7 +160,7 @@ async def test_a_follower_that_leaves_is_no_mistake_of_the_daemon(home: Paths) -
                 await anext(footplate.client.follow_status())
         await asyncio.to_thread(lifecycle.down, home)
 
-    written = [json.loads(line) for line in lifecycle.daemon_log(home).read_text().splitlines()]
+    written = [json.loads(line) for line in home.daemon_log.read_text().splitlines()]
     assert [line for line in written if line["level"] == "ERROR"] == []
 
 

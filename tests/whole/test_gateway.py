@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from footplate_daemon import lifecycle, wire
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.switching.engine import free_port
 from tests import engines
 from tests.conftest import fresh_home

@@ -303,5 +303,5 @@ async def test_an_orderly_restart_ends_event_streams_and_says_nothing_bad(footpl
 
     assert all(status.daemon.pid == before for status in rest)
     assert (await footplate.client.health()).pid != before
-    log = lifecycle.daemon_log(footplate.paths).read_text()
+    log = footplate.paths.daemon_log.read_text()
     assert "Traceback" not in log

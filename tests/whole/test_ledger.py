@@ -18,7 +18,7 @@ import pytest
 from footplate_daemon import wire
 from footplate_daemon.errors import Conflict
 from footplate_daemon.gateway.sse import EventSplitter
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from tests import engines
 from tests.whole.clients import ANSWER, QUESTION, answered_by, chat, ended, footplate_command
 from tests.whole.conftest import PATIENCE_SECONDS, Whole, error_of

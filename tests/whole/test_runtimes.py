@@ -14,7 +14,7 @@ import pytest
 
 from footplate_daemon import lifecycle, processes
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.switching.engine import free_port
 from tests import engines
 from tests.whole.conftest import PATIENCE_SECONDS, Whole

@@ -22,7 +22,7 @@ import pytest
 from footplate_daemon import lifecycle, settings
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import Conflict
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.supervisord import call
 from footplate_daemon.switching.engine import free_port
 from footplate_daemon.wire import Engine, EngineState, Status, SwitchWish
@@ -408,7 +408,7 @@ async def test_down_while_services_start_leaves_nothing(home: Paths) -> None:
         await asyncio.to_thread(lifecycle.down, home)
 
     assert leftovers(home) == []
-    assert "Traceback" not in lifecycle.daemon_log(home).read_text()
+    assert "Traceback" not in home.daemon_log.read_text()
 
 
 @pytest.mark.vllm

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from tests.fakes.upstream import FakeUpstream, open_upstream
 from tests.whole.test_services import running
 

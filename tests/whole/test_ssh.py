@@ -14,7 +14,7 @@ import pytest
 
 from footplate_daemon import lifecycle
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.wire import Turn, TurnDelta, TurnState, TurnWish
 from tests.conftest import ready_engine
 from tests.sshd import BOX, Sshd, running_sshd

@@ -14,7 +14,7 @@ import pytest
 from footplate_daemon import lifecycle, processes
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import FootplateError
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.supervisord import call
 from footplate_daemon.wire import EngineState, StepName, Switch
 from tests import engines

@@ -16,7 +16,7 @@ import pytest
 
 from footplate_daemon import lifecycle
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from tests.whole.conftest import PATIENCE_SECONDS
 
 SWITCH, SWITCH_ANSWER = "How do I switch runtime?", "Run footplate switch with the name of a runtime"

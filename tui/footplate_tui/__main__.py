@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from footplate_daemon import __version__
 from footplate_daemon.errors import DaemonUnreachable, FootplateError, to_json
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Verbs(click.Group):
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, prog_name="footplate")
+@click.version_option(package_name="footplate", prog_name="footplate")
 @click.option("-c", "--continue", "goes_on", is_flag=True, help="Open the session used last: the default.")
 @click.option("--session", "session_id", metavar="ID", help="Open this session; `last` is the one used last.")
 @click.option(
@@ -194,7 +193,7 @@ def _open_plain(context: click.Context, session_id: str | None) -> None:
 
 def _open_terminal(context: click.Context, session_id: str | None, *, mouse: bool) -> None:
     from footplate_daemon import lifecycle  # noqa: PLC0415 - verbs that need no daemon are quicker without
-    from footplate_daemon.settings import Paths  # noqa: PLC0415 - the same
+    from footplate_daemon.paths import Paths  # noqa: PLC0415 - the same
     from footplate_tui.app import run as run_app  # noqa: PLC0415 - the same
 
     # Textual's own servers give it a browser for a terminal.

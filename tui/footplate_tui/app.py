@@ -7,7 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_tui import terminal
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.cluster.ray_worker import ENDPOINTS, Model, Order
 from footplate_daemon.cluster.telling import Story, Tell
 from footplate_daemon.errors import FootplateError, Invalid, NotFound, Unavailable
+from footplate_daemon.paths import Paths
 from footplate_daemon.processes import ProcessId
-from footplate_daemon.settings import Paths, Settings
+from footplate_daemon.settings import Settings
 from footplate_daemon.wire_batches import BatchError, BatchProgress
 
 WORKER = Path(__file__).with_name("ray_worker.py")

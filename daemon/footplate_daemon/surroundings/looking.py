@@ -33,10 +33,11 @@ from footplate_daemon.environments import packages
 from footplate_daemon.errors import FootplateError, Unavailable
 from footplate_daemon.gpu.nvml import Nvml
 from footplate_daemon.mistakes import ConfigErrors
+from footplate_daemon.paths import SOCKET_PATH_LIMIT, Paths
 from footplate_daemon.runtimes import ollama as ollama_runtime
 from footplate_daemon.runtimes.transformers import Transformers
 from footplate_daemon.runtimes.vllm import Vllm
-from footplate_daemon.settings import Paths, RuntimeTable, Settings, VariantTable
+from footplate_daemon.settings import RuntimeTable, Settings, VariantTable
 from footplate_daemon.surroundings.facts import (
     Cache,
     CachedModel,
@@ -165,7 +166,7 @@ def _side_by_side(looks: Mapping[str, Look], seconds: float) -> tuple[dict[str, 
 def _configuration(paths: Paths, environment: Mapping[str, str]) -> tuple[Settings, Configuration]:
     file = paths.config_file
     problem = None
-    too_long = len(os.fsencode(paths.socket)) > settings.SOCKET_PATH_LIMIT
+    too_long = len(os.fsencode(paths.socket)) > SOCKET_PATH_LIMIT
     if too_long:
         problem = (
             f"The socket's path is too long for Linux, set FOOTPLATE_HOME to a shorter one: {paths.socket}"

@@ -16,9 +16,9 @@ from typing import Protocol
 from footplate_daemon import catalog, processes, weights
 from footplate_daemon.catalog import Catalog, Variant
 from footplate_daemon.errors import FootplateError, Unavailable
+from footplate_daemon.paths import Paths
 from footplate_daemon.processes import ProcessId
 from footplate_daemon.runtimes.base import Host, LaunchPlan, Load, Runtime
-from footplate_daemon.settings import Paths
 from footplate_daemon.store.switches import SwitchStore
 from footplate_daemon.supervisord import EngineRecord, Supervisord, engine_log, fingerprint
 from footplate_daemon.switching import machine

@@ -10,7 +10,7 @@ import click
 
 from footplate_daemon.cluster import submitting
 from footplate_daemon.errors import Invalid
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.wire_batches import BatchProgress, BatchStatus
 from footplate_tui.cli import batch_following, batch_words
 from footplate_tui.format import count

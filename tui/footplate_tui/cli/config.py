@@ -8,7 +8,7 @@ import click
 
 from footplate_daemon import reach, settings
 from footplate_daemon.errors import Invalid
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 
 @click.group()

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from footplate_daemon.errors import FootplateError
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.surroundings import entries, findings, looking
 from footplate_daemon.surroundings.entries import Added, Entry
 from footplate_daemon.surroundings.findings import TOPICS, Finding, Severity

@@ -5,7 +5,7 @@ import os
 import click
 
 from footplate_daemon import lifecycle
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 
 @click.command()

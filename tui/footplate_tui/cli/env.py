@@ -18,7 +18,7 @@ from rich.status import Status
 from footplate_daemon import environments
 from footplate_daemon.environments import GB, RUNTIMES, Device, Environment, EnvironmentRuntime, Progress
 from footplate_daemon.errors import Invalid
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_daemon.surroundings import looking
 from footplate_tui.cli.output import size, table
 from footplate_tui.harmless import one_line

@@ -10,7 +10,7 @@ import click
 
 from footplate_daemon import access_log, lifecycle
 from footplate_daemon.errors import NotFound
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 POLL_SECONDS = 0.1
 ACCESS = "access"
@@ -64,9 +64,9 @@ def _follow_file(file: Path, stream: BinaryIO, rest: bytes) -> Iterator[str]:
 def _log(paths: Paths, name: str | None) -> tuple[Path, Callable[[str], str]]:
     """Give the file of a log, and how its lines are shown to a person."""
     if name is None:
-        return lifecycle.daemon_log(paths), lifecycle.render
+        return paths.daemon_log, lifecycle.render
     if name == ACCESS:
-        return access_log.file_in(paths), access_log.render
+        return paths.access_log, access_log.render
     return _engine_log(paths, name), str
 
 

@@ -9,7 +9,7 @@ import click
 
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import FootplateError
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 PATIENCE_SECONDS = 0.5
 """A key was pressed: rather no offer than a late one."""

@@ -10,7 +10,7 @@ import click
 
 from footplate_daemon import __version__
 from footplate_daemon.client import FootplateClient
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 from footplate_tui.harmless import one_line
 
 if TYPE_CHECKING:

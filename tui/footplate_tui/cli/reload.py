@@ -11,7 +11,7 @@ import click
 from footplate_daemon import wire
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.errors import Invalid
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 Flat = Mapping[str, Any]
 

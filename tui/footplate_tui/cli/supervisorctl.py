@@ -6,7 +6,7 @@ import sys
 import click
 
 from footplate_daemon.errors import DaemonUnreachable
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from footplate_daemon import lifecycle
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 
 @click.command()

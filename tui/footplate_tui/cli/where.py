@@ -6,7 +6,7 @@ import os
 import click
 
 from footplate_daemon import __version__, lifecycle
-from footplate_daemon.settings import Paths
+from footplate_daemon.paths import Paths
 
 
 @click.command(hidden=True)
