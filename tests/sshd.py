@@ -4,7 +4,6 @@ import getpass
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from footplate_daemon.switching.engine import free_port
 
 BOX = "box"
 """What ssh's configuration calls the machine that the sshd makes of ours."""
@@ -139,13 +140,6 @@ def write(folder: Path, port: int, home: Path, more: tuple[str, ...]) -> None:
         f'exec {shlex.quote(sys.executable)} -P -m footplate_tui "$@"\n'
     )
     command.chmod(0o755)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

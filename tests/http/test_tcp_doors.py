@@ -16,6 +16,7 @@ from footplate_daemon.http.server import Request
 from footplate_daemon.settings import Gateway
 from footplate_daemon.store.database import Database
 from footplate_daemon.store.keys import KeyStore
+from footplate_daemon.switching.engine import free_port
 
 
 async def answer(request: Request) -> None:
@@ -61,11 +62,6 @@ async def house(tmp_path: Path, *ports: int) -> AsyncIterator[House]:
 
 def at(*ports: int) -> Gateway:
     return Gateway(listen=tuple(f"127.0.0.1:{port}" for port in ports))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
 
 
 async def test_tcp_opens_with_the_first_key_and_says_why_not_before(tmp_path: Path) -> None:

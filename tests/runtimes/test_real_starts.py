@@ -20,6 +20,7 @@ from footplate_daemon.runtimes.base import Launch, LaunchPlan, Runtime
 from footplate_daemon.runtimes.llamacpp import LlamaCpp
 from footplate_daemon.runtimes.vllm import Vllm
 from footplate_daemon.switching.diagnosis import diagnose
+from footplate_daemon.switching.engine import free_port
 from footplate_daemon.weights import Weights
 from footplate_daemon.wire import Diagnosis
 
@@ -46,10 +47,7 @@ def vllm() -> Vllm:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
+    return free_port()
 
 
 Fails = Callable[..., Diagnosis]
@@ -119,9 +117,9 @@ def test_a_start_that_succeeds_is_followed_to_its_end_and_serves_the_name(
             if steps[-1:] == ["ready"]:
                 break
         listing = httpx.get(
-            f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": "Bearer secret"}
+            f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": "Bearer secret"}, timeout=60
         ).json()
-        refused = httpx.get(f"http://127.0.0.1:{port}/metrics")
+        refused = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60)
 
     assert steps[0] == "starting"
     assert "loading weights" in steps

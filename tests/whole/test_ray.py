@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from footplate_daemon.switching.engine import free_port
 from tests import engines
 from tests.conftest import paths_in
 
@@ -128,9 +128,7 @@ def test_a_cluster_is_reached_as_a_client_reaches_it(
 @pytest.fixture
 def cluster(environment: dict[str, str]) -> Iterator[str]:
     """A head node, as `ray start --head` makes it, with the port for clients."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ray = Path(environment["FOOTPLATE_RAY_PYTHON"]).with_name("ray")
     folder = tempfile.mkdtemp(prefix="fp-ray-", dir="/tmp")  # the paths of its sockets are long
     head = subprocess.Popen(

@@ -4,6 +4,7 @@ Knows the process, its log and its port; decides nothing. The switcher owns it.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from footplate_daemon.catalog import Elsewhere, Variant
-from footplate_daemon.errors import EngineFailed, FootplateError
+from footplate_daemon.errors import EngineFailed, FootplateError, Unavailable
 from footplate_daemon.runtimes.base import Host, LaunchPlan, Load, Runtime
 from footplate_daemon.supervisord import EngineRecord, Program, Supervisord
 from footplate_daemon.switching.machine import Target
@@ -30,6 +31,10 @@ WARM_UP_SECONDS = 120.0
 PROGRESS_SECONDS = 0.2
 HOST_ANSWER_SECONDS = 5.0
 """How long a host that runs already may take to answer."""
+PORTS = range(20_000, 32_768)
+"""Of engines: below those that Linux hands to whoever wants any (`ip_local_port_range` in ip(7)), which
+may be another's between our look at one and the engine's."""
+PORTS_TRIED = 200
 
 
 class StartFailed(Exception):
@@ -257,11 +262,17 @@ def engine_name(variant: str) -> str:
 
 
 def free_port() -> int:
-    """Give a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Give a loopback port that nobody has now, nor is likely to have by the time an engine binds it.
+
+    Raise `Unavailable` when there is none.
+    """
+    for port in secrets.SystemRandom().sample(PORTS, PORTS_TRIED):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Unavailable(
+        f"No port between {PORTS[0]} and {PORTS[-1]} is free.", hint="See what listens there: ss -ltnp"
+    )
 
 
 def new_key() -> str:
