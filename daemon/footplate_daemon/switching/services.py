@@ -30,7 +30,7 @@ BACK_OFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 STABLE_SECONDS = 60.0
 """Serving this long wipes the count of failures."""
 MEASURE_SECONDS = 5.0
-ADOPTION_SECONDS = 2.0
+ADOPTION_SECONDS = 15.0
 """How long a request waits for a new daemon to take over what runs."""
 STARTING_SECONDS = 5.0
 """When to ask again for a service that starts."""
