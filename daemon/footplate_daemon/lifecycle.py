@@ -117,9 +117,9 @@ def state(paths: Paths) -> State:
     )
 
 
-def health(paths: Paths) -> Health | None:
-    """Ask the daemon's `/health`; None when it does not answer with 200 within a second."""
-    connection = supervisord.UnixConnection(paths.socket, timeout=1.0)
+def health(paths: Paths, seconds: float = 1.0) -> Health | None:
+    """Ask the daemon's `/health`; None when it does not answer with 200 in time."""
+    connection = supervisord.UnixConnection(paths.socket, timeout=seconds)
     try:
         connection.request("GET", "/health")
         response = connection.getresponse()

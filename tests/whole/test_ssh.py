@@ -99,7 +99,7 @@ def test_ask_starts_the_daemon_there(home: Paths, sshd: Sshd) -> None:
     asked = footplate(sshd, "ask", SWITCH)
 
     assert (asked.returncode, asked.stdout.strip()) == (0, SWITCH_ANSWER)
-    assert lifecycle.health(home)
+    assert lifecycle.health(home, PATIENCE_SECONDS)
 
 
 def test_what_keeps_us_out_is_said_with_its_remedy(sshd: Sshd) -> None:
@@ -180,10 +180,11 @@ async def test_an_answer_survives_a_cut_line(home: Paths, box: Sshd) -> None:
         await terminal.press("C-q")
         await terminal.ended()
         session = (await there.sessions())[0]
+        engine = (await ready_engine(home)).pid or 0
         asked = await there.ask(session.id, TurnWish(prompt=SWITCH, parameters=LONG))
         await begun(there, asked)
 
-    with held((await ready_engine(home)).pid or 0) as go_on:
+    with held(engine) as go_on:
         async with FootplateClient(home.socket) as there, open_terminal(program(), environment) as terminal:
             await terminal.until(lambda screen: "guide @ llamacpp" in screen and "esc stop" in screen)
             await terminal.type("typed meanwhile")

@@ -8,6 +8,9 @@ import click
 from footplate_daemon import __version__, lifecycle
 from footplate_daemon.paths import Paths
 
+BUSY_SECONDS = 10.0
+"""So long a daemon may take to answer that has much to do; one that is down refuses at once."""
+
 
 @click.command(hidden=True)
 @click.option("--start", is_flag=True, help="Start the daemon if it is down.")
@@ -18,7 +21,7 @@ def where(*, start: bool, as_json: bool) -> None:
     if start:
         lifecycle.up(paths)
     if as_json:
-        answers = lifecycle.health(paths) is not None
+        answers = lifecycle.health(paths, BUSY_SECONDS) is not None
         told = {"version": __version__, "socket": str(paths.socket), "answers": answers}
         # The one who asks reads on: it must come at once.
         click.echo(json.dumps(told))
