@@ -1,6 +1,7 @@
 """Models and the engines that serve them: list, explain, activate, stop, and their logs."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,6 @@ from footplate_daemon import wire
 from footplate_daemon.errors import NotFound
 from footplate_daemon.http.control.parts import ControlParts
 from footplate_daemon.http.control.switches import begin_switch
-from footplate_daemon.supervisord import tail
 from footplate_daemon.switching.engine import engine_name
 from footplate_daemon.switching.machine import Target
 
@@ -68,13 +68,23 @@ def engine_routes(app: FastAPI, parts: ControlParts) -> None:
 
 async def _log_lines(log: Path, line_count: int, closing: asyncio.Event | None) -> AsyncIterator[bytes]:
     """Give the last lines, and with `closing` what is written from then on, until it is set."""
-    position = await asyncio.to_thread(_size, log)
-    yield "".join(f"{line}\n" for line in await asyncio.to_thread(tail, log, line_count)).encode()
+    position, last = await asyncio.to_thread(_last_lines, log, line_count)
+    yield last
     while closing is not None and not closing.is_set():
         await asyncio.sleep(LOG_POLL_SECONDS)
         position, more = await asyncio.to_thread(_read_on, log, position)
         if more:
             yield more
+
+
+def _last_lines(log: Path, line_count: int) -> tuple[int, bytes]:
+    """Give the last lines as they stand there, the last of them perhaps unfinished, and where they end."""
+    if not log.exists():
+        return 0, b""
+    with log.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 256 * line_count - 4096))
+        lines = stream.read().splitlines(keepends=True)
+        return stream.tell(), b"".join(lines[-line_count:] if line_count else [])
 
 
 def _size(log: Path) -> int:
