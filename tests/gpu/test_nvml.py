@@ -125,7 +125,7 @@ async def test_no_driver_is_said_in_a_sentence(driver: FakeDriver) -> None:
 @with_driver
 async def test_an_absent_driver_is_not_looked_for_at_every_question(driver: FakeDriver) -> None:
     driver.change({"init": 9})
-    patient, eager = NvmlThread(), NvmlThread(retry_seconds=0)
+    patient, eager = NvmlThread(retry_seconds=600), NvmlThread(retry_seconds=0)
     for thread in (patient, eager):
         with pytest.raises(NoGpu, match="has not loaded it"):
             await thread.ask(Nvml.count)
@@ -158,7 +158,7 @@ async def test_the_driver_is_asked_in_a_thread_and_one_thing_at_a_time(driver: F
 @with_driver
 async def test_a_driver_that_hangs_counts_as_lost_and_keeps_one_thread(driver: FakeDriver) -> None:
     del driver
-    thread = NvmlThread(answer_seconds=0.5)
+    thread = NvmlThread(answer_seconds=2)
     let_go = threading.Event()
     asked: list[str] = []
 

@@ -153,7 +153,7 @@ class Nvml:
 
 
 class NvmlThread:
-    """Asks the driver from the event loop: one question at a time, in a thread, with a time limit.
+    """Asks the driver from the event loop: one question at a time, in a thread, with a time limit for each.
 
     A driver that hangs keeps one thread, however often it is asked.
     """
@@ -172,9 +172,10 @@ class NvmlThread:
         loop = asyncio.get_running_loop()
         self._refuse_while_absent(loop.time())
         try:
+            while (before := self._running) is not None:
+                async with asyncio.timeout(self._answer_seconds):
+                    await asyncio.wait({before})
             async with asyncio.timeout(self._answer_seconds):
-                while self._running is not None:
-                    await asyncio.wait({self._running})
                 asking = self._running = loop.run_in_executor(None, question, self._nvml)
                 asking.add_done_callback(self._answered)
                 return await asyncio.shield(asking)
