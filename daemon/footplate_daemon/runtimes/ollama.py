@@ -267,10 +267,12 @@ class Ollama:
         if await self._is_gone(address, served_name, leader):
             return
         body = {"model": served_name, "stream": False, "keep_alive": 0}
-        answer = await self._ask(address, "POST", "/api/generate", body=body, timeout_seconds=timeout_seconds)
-        _check(answer, f"unload {served_name}")
         try:
             async with asyncio.timeout(timeout_seconds):
+                answer = await self._ask(
+                    address, "POST", "/api/generate", body=body, timeout_seconds=DAY_SECONDS
+                )
+                _check(answer, f"unload {served_name}")
                 await self._until_gone(address, served_name, leader)
         except TimeoutError as error:
             raise TimedOut(
