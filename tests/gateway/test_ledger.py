@@ -18,7 +18,7 @@ from footplate_daemon.wire import ExchangeFilter
 CHAT = "/v1/chat/completions"
 ALL = ExchangeFilter(limit=10_000)
 LARGE = b"x" * 4 * 1024 * 1024
-SECONDS = 10
+SECONDS = 60
 
 
 @pytest.fixture

@@ -287,11 +287,11 @@ async def test_what_is_sent_ahead_is_held_within_bounds_and_answered_in_order() 
 
 async def test_a_body_whose_turn_has_not_come_is_not_late() -> None:
     gate = Gate()
-    async with serving(gate, request_seconds=0.1) as served:
+    async with serving(gate, request_seconds=1) as served:
         client = await served.client()
         await client.send(GET + POST + b"content-length: 5\r\n\r\nab")
         await gate.came.wait()
-        await asyncio.sleep(0.3)  # three times what a body may take
+        await asyncio.sleep(2.5)  # more than twice what a body may take
 
         gate.open.set()
         await client.answer()
@@ -472,18 +472,18 @@ async def test_a_head_that_drips_does_not_gain_time() -> None:
 
 
 async def test_a_body_that_drips_does() -> None:
-    async with serving(echo, request_seconds=0.3) as served:
+    async with serving(echo, request_seconds=3) as served:
         client = await served.client()
         await client.send(POST + b"content-length: 10\r\n\r\n")
-        for _ in range(10):
-            await asyncio.sleep(0.06)
+        for _ in range(10):  # longer in all than a body may be silent
+            await asyncio.sleep(0.4)
             await client.send(b"x")
 
         assert (await client.answer()).body.endswith(b"x" * 10)
 
 
 async def test_who_says_nothing_is_closed() -> None:
-    async with serving(echo, idle_seconds=0.2) as served:
+    async with serving(echo, idle_seconds=2) as served:
         fresh, used = await served.client(), await served.client()
 
         await used.ask(GET)
@@ -493,11 +493,11 @@ async def test_who_says_nothing_is_closed() -> None:
 
 async def test_an_answer_may_take_longer_than_any_silence() -> None:
     gate = Gate()
-    async with serving(gate, request_seconds=0.1, idle_seconds=0.1) as served:
+    async with serving(gate, request_seconds=1, idle_seconds=1) as served:
         client = await served.client()
         await client.send(GET)
         await gate.came.wait()
-        await asyncio.sleep(0.3)  # three times what a client may be silent
+        await asyncio.sleep(2.5)  # more than twice what a client may be silent
 
         gate.open.set()
 
@@ -750,19 +750,19 @@ async def stop_and_wait(served: Served) -> None:
 
 
 async def test_idle_connections_close_at_once_when_the_server_stops() -> None:
-    async with serving(echo, goodbye_seconds=20) as served:
+    async with serving(echo, goodbye_seconds=60) as served:
         fresh, used = await served.client(), await served.client()
         await used.ask(GET)
         await fresh.send(b"GET / HT")
 
-        await asyncio.wait_for(stop_and_wait(served), 5)
+        await asyncio.wait_for(stop_and_wait(served), 25)
 
         assert [await fresh.rest(), await used.rest()] == [b"", b""]
 
 
 async def test_requests_under_way_get_time_to_end() -> None:
     gate = Gate()
-    async with serving(gate, goodbye_seconds=20) as served:
+    async with serving(gate, goodbye_seconds=60) as served:
         client = await served.client()
         await client.send(GET)
         await gate.came.wait()
@@ -772,21 +772,21 @@ async def test_requests_under_way_get_time_to_end() -> None:
         answer = await client.answer()
 
         assert (answer.status, answer.headers["connection"]) == (200, "close")
-        await asyncio.wait_for(served.running, 5)
+        await asyncio.wait_for(served.running, 25)
 
 
 async def test_an_answer_that_is_still_being_read_is_not_cut() -> None:
     async def handler(request: Request) -> None:
         request.answer(200, [], bytes(16 * MIB))
 
-    async with serving(handler, goodbye_seconds=20) as served:
+    async with serving(handler, goodbye_seconds=60) as served:
         client = await served.client()
         await client.send(GET)
         await client.until(b"\r\n\r\n")
         served.server.stop()
 
         assert len(await client.exactly(16 * MIB)) == 16 * MIB
-        await asyncio.wait_for(served.running, 5)
+        await asyncio.wait_for(served.running, 25)
 
 
 async def test_streams_that_go_on_are_told() -> None:
@@ -827,7 +827,7 @@ async def test_who_does_not_listen_is_cancelled_at_the_end() -> None:
         await client.send(GET)
         await came.wait()
 
-        await asyncio.wait_for(stop_and_wait(served), 5)
+        await asyncio.wait_for(stop_and_wait(served), 25)
 
         assert heard.is_set()
         assert await client.rest() == b""
@@ -842,7 +842,7 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_end() -> None:
         await client.send(GET)
         await client.until(b"\r\n\r\n")
 
-        await asyncio.wait_for(stop_and_wait(served), 5)
+        await asyncio.wait_for(stop_and_wait(served), 25)
 
 
 async def test_to_cancel_the_server_ends_everything() -> None:
@@ -909,7 +909,7 @@ async def test_answers_are_dated() -> None:
 
         date = parsedate_to_datetime((await client.ask(GET)).headers["date"])
 
-        assert abs((datetime.now(UTC) - date).total_seconds()) < 5
+        assert abs((datetime.now(UTC) - date).total_seconds()) < 60
 
 
 async def test_one_connection_too_many_is_told_so() -> None:

@@ -27,6 +27,7 @@ from footplate_daemon.catalog import Variant
 from footplate_daemon.runtimes.base import LaunchPlan
 from footplate_daemon.runtimes.transformers import Transformers
 from footplate_daemon.switching.diagnosis import diagnose
+from footplate_daemon.switching.engine import free_port
 from footplate_daemon.weights import Weights
 from footplate_daemon.wire import Diagnosis
 
@@ -169,13 +170,6 @@ def started(model: Path, *, port: int, **changes: Any) -> Iterator[Worker]:
 def python() -> Path:
     """Give a Python with torch and transformers: vLLM's environment has both."""
     return engines.require(engines.vllm(), "vllm").with_name("python")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
 
 
 @pytest.fixture(scope="module")
@@ -625,7 +619,7 @@ def test_a_body_that_is_too_large_is_refused_unread(worker: Worker) -> None:
 @pytest.mark.parametrize("key", [None, "Bearer wrong", "Basic YQ=="])
 def test_without_the_key_there_is_only_health_and_what_it_is(worker: Worker, key: str | None) -> None:
     headers = {} if key is None else {"Authorization": key}
-    with httpx.Client(base_url=f"http://127.0.0.1:{worker.port}", headers=headers) as stranger:
+    with httpx.Client(base_url=f"http://127.0.0.1:{worker.port}", headers=headers, timeout=60) as stranger:
         refused = [
             stranger.get("/v1/models"),
             stranger.post("/v1/chat/completions", json={}),
@@ -832,7 +826,7 @@ def test_sigterm_ends_it_at_once_and_a_stream_is_told(own_worker: Worker) -> Non
         next(lines)
         own_worker.process.send_signal(signal.SIGTERM)
         *_, last = events_of("\n".join(lines))
-    exit_code = own_worker.process.wait(10)
+    exit_code = own_worker.process.wait(60)
 
     assert json.loads(last)["error"]["code"] == "stopping"
     assert exit_code == 0
@@ -844,7 +838,7 @@ def test_sigterm_while_it_loads_ends_it() -> None:
         worker.log.wait_for("importing torch")
         worker.process.send_signal(signal.SIGTERM)
 
-        assert worker.process.wait(20) == 0
+        assert worker.process.wait(60) == 0
 
 
 def test_a_kill_breaks_the_stream_off_and_leaves_nothing(own_worker: Worker) -> None:
@@ -857,7 +851,7 @@ def test_a_kill_breaks_the_stream_off_and_leaves_nothing(own_worker: Worker) -> 
         with pytest.raises(httpx.TransportError):
             list(lines)
 
-    assert own_worker.process.wait(10) == -signal.SIGKILL
+    assert own_worker.process.wait(60) == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.killpg(own_worker.process.pid, 0)
 

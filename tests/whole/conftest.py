@@ -17,6 +17,8 @@ from footplate_daemon.wire import Engine, EngineState, Status
 
 PATIENCE_SECONDS = 60.0
 """How long anything may take that a test waits for; only a failing test waits so long."""
+LOAD_SECONDS = 300.0
+"""The same where vLLM or torch are loaded: 40 s on two cores with nothing else to do."""
 
 
 @dataclass
@@ -26,10 +28,11 @@ class Whole:
     paths: Paths
     client: FootplateClient
     http: httpx.AsyncClient
+    patience: float = PATIENCE_SECONDS
 
     async def until(self, holds: Callable[[Status], bool]) -> Status:
         """Follow the status until this holds, over restarts of the daemon too."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(self.patience):
             return await follow_until(self.client, holds)
 
     async def until_ready(self, variant: str = "llamacpp/guide") -> Engine:
@@ -65,7 +68,7 @@ async def follow_until(client: FootplateClient, holds: Callable[[Status], bool])
                 if holds(status):
                     return status
         except DaemonUnreachable:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
 
 
 def is_ready(status: Status, variant: str) -> bool:

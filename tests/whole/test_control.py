@@ -27,7 +27,7 @@ from tests.whole.test_services import running
 EXAMPLES = 40
 WITHOUT_END = ("/events", "/follow")
 """How the paths of streams end that go on for ever."""
-BEGINS_SECONDS = 5.0
+BEGINS_SECONDS = 12.0
 """What HTTP clients usually allow a silent server."""
 MAY_FAIL = {502, 503, 504}
 """What may be answered from 500 on: an engine fails, or is not there."""
@@ -98,6 +98,7 @@ def http(running_home: Paths) -> Iterator[httpx.Client]:
         yield http
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_no_call_fails_and_every_error_has_the_one_shape(
     http: httpx.Client, known: dict[str, dict[str, Any]], mode: GenerationMode

@@ -294,7 +294,10 @@ async def test_an_answer_is_the_engines_own_but_for_what_differs_each_time(door:
     asked = chat(temperature=0, logprobs=True, top_logprobs=2, tools=TOOLS, n=2, logit_bias={"5": 1})
     asked["cache_prompt"] = False  # what is cached is computed a little differently
     record = door.footplate.record()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{record.port}") as engine, door.http() as http:
+    async with (
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{record.port}", timeout=PATIENCE_SECONDS) as engine,
+        door.http() as http,
+    ):
         key = {"authorization": f"Bearer {record.api_key}"}
         there = await engine.post("/v1/chat/completions", json=asked, headers=key)
         here = await http.post("/v1/chat/completions", json=asked, headers=door.headers())
@@ -393,7 +396,7 @@ async def test_a_revoked_key_opens_nothing_from_then_on(door: Door) -> None:
 
 
 async def test_an_expired_key_opens_nothing(door: Door) -> None:
-    secret = await create_key(door, "short", lifetime_seconds=0.5)
+    secret = await create_key(door, "short", lifetime_seconds=5)
 
     first = response = await ask(door, secret)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -466,7 +469,7 @@ async def test_tcp_opens_with_the_first_key_and_not_before(home: Paths, host: st
         made = await footplate.client.create_key(wire.ApiKeyWish(name="first"))
         await footplate_command(home, "reload")
         await until_tcp_is_open(footplate)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as http:
             opened = await http.get("/v1/models", headers={"x-api-key": made.secret})
 
         assert checked.returncode == (0 if host == "127.0.0.1" else 1)

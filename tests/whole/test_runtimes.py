@@ -17,7 +17,7 @@ from footplate_daemon.client import FootplateClient
 from footplate_daemon.paths import Paths
 from footplate_daemon.switching.engine import free_port
 from tests import engines
-from tests.whole.conftest import PATIENCE_SECONDS, Whole
+from tests.whole.conftest import LOAD_SECONDS, PATIENCE_SECONDS, Whole
 from tests.whole.test_benchmarks import measured
 from tests.whole.test_switching import GUIDE, QUESTIONS, agree, members, switch
 
@@ -34,9 +34,9 @@ async def footplate(home: Paths) -> AsyncIterator[Whole]:
     transport = httpx.AsyncHTTPTransport(uds=str(home.socket))
     async with (
         FootplateClient(home.socket) as client,
-        httpx.AsyncClient(transport=transport, base_url="http://footplate", timeout=PATIENCE_SECONDS) as http,
+        httpx.AsyncClient(transport=transport, base_url="http://footplate", timeout=LOAD_SECONDS) as http,
     ):
-        whole = Whole(home, client, http)
+        whole = Whole(home, client, http, LOAD_SECONDS)
         await whole.until_ready()
         yield whole
 
@@ -117,6 +117,7 @@ async def test_a_loaded_ollama_model_is_adopted_by_the_next_daemon(footplate: Wh
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(900)
 async def test_every_runtime_gives_the_same_answers(footplate: Whole) -> None:
     engines.require(engines.vllm(), "vllm")
     expected = [await footplate.answer(question, model=GUIDE) for question in QUESTIONS]
@@ -129,6 +130,7 @@ async def test_every_runtime_gives_the_same_answers(footplate: Whole) -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["transformers/guide", "ollama/endless"])
 async def test_a_killed_leader_is_told_leaves_no_orphan_and_comes_back(footplate: Whole, name: str) -> None:
     if name.startswith("transformers"):
@@ -168,12 +170,23 @@ async def test_an_ollama_that_runs_already_is_used_and_left_running(footplate: W
         answer = await footplate.answer(QUESTIONS[0], model="ollama/guide")
         assert (await switch(footplate, "endless")).outcome == "done"
         assert (await switch(footplate, GUIDE)).outcome == "done"
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
             loaded = (await http.get(f"{url}/api/ps")).json()["models"]
         assert answer == await footplate.answer(QUESTIONS[0], model=GUIDE)
         assert loaded == []
         assert server.returncode is None
         await agree(footplate)
+
+
+async def until_it_listens(port: int) -> None:
+    while True:
+        try:
+            _, line = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.02)
+        else:
+            line.close()
+            return
 
 
 @contextlib.asynccontextmanager
@@ -195,6 +208,8 @@ async def foreign_ollama(models: Path) -> AsyncIterator[tuple[asyncio.subprocess
         start_new_session=True,
     )
     try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await until_it_listens(port)
         yield server, f"http://127.0.0.1:{port}"
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -236,7 +251,7 @@ url = "http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.vllm
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["vllm/guide", "transformers/guide", "ollama/guide"])
 async def test_every_runtime_is_measured_alike(footplate: Whole, name: str) -> None:
     if not name.startswith("ollama"):

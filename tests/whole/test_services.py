@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import struct
 import sys
@@ -28,7 +29,7 @@ from footplate_daemon.switching.engine import free_port
 from footplate_daemon.wire import Engine, EngineState, Status, SwitchWish
 from tests import engines
 from tests.conftest import leftovers
-from tests.whole.conftest import PATIENCE_SECONDS, Whole, error_of, follow_until
+from tests.whole.conftest import LOAD_SECONDS, PATIENCE_SECONDS, Whole, error_of, follow_until
 from tests.whole.test_ground import MANY_TOKENS
 from tests.whole.test_switching import GUIDE, QUESTIONS, members, switch
 
@@ -221,15 +222,24 @@ async def test_ten_switches_of_the_chat_engine_cost_no_embedding_and_no_ranking(
     }
 
 
-async def test_a_killed_service_says_so_and_comes_back(footplate: Whole) -> None:
-    killed = (await until_serving(footplate, EMBED, RERANK))[EMBED]
-    os.kill(killed.pid or 0, signal.SIGKILL)
-    down = await footplate.until(lambda status: services(status)[EMBED].state is EngineState.FAILED)
+async def test_a_killed_service_says_so_and_comes_back(home: Paths) -> None:
+    home.make()
+    weights = home.data_dir / "embed.gguf"
+    shutil.copy(DATA / "tiny-embed.gguf", weights)
+    models = MODELS.replace(json.dumps(str(DATA / "tiny-embed.gguf")), json.dumps(str(weights)))
+    async with running(home, SERVICES + models) as footplate:
+        await footplate.until_ready()
+        killed = (await until_serving(footplate, EMBED, RERANK))[EMBED]
+        away = weights.rename(home.data_dir / "away.gguf")  # so that it is not back before it is asked
+        os.kill(killed.pid or 0, signal.SIGKILL)
+        down = await footplate.until(lambda status: services(status)[EMBED].state is EngineState.FAILED)
 
-    refused = await footplate.http.post("/v1/embeddings", json={"input": "a"})
-    chatted = await footplate.answer(QUESTIONS[0], model=GUIDE)
-    ranked = await scores(footplate, "/v1/rerank", TEXTS[0], TEXTS)
-    again = (await until_serving(footplate, EMBED, RERANK))[EMBED]
+        refused = await footplate.http.post("/v1/embeddings", json={"input": "a"})
+        chatted = await footplate.answer(QUESTIONS[0], model=GUIDE)
+        ranked = await scores(footplate, "/v1/rerank", TEXTS[0], TEXTS)
+        away.rename(weights)
+        again = (await until_serving(footplate, EMBED, RERANK))[EMBED]
+        vectors = await embed(footplate, list(TEXTS))
 
     assert services(down)[EMBED].diagnosis
     assert refused.status_code == 503
@@ -238,9 +248,10 @@ async def test_a_killed_service_says_so_and_comes_back(footplate: Whole) -> None
     assert int(refused.headers["retry-after"]) >= 1
     assert chatted
     assert ranked
-    assert (again.restarts, again.diagnosis) == (1, None)
+    assert again.restarts >= 1
+    assert again.diagnosis is None
     assert again.pid != killed.pid
-    assert len(await embed(footplate, list(TEXTS))) == len(TEXTS)
+    assert len(vectors) == len(TEXTS)
     assert not members(killed.pid)
 
 
@@ -412,6 +423,7 @@ async def test_down_while_services_start_leaves_nothing(home: Paths) -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(900)
 async def test_vllm_embeds_ranks_and_scores_as_llama_cpp_does(home: Paths) -> None:
     vllm = engines.require(engines.vllm(), "vllm")
     environment = ", ".join(f"{name} = {json.dumps(value)}" for name, value in engines.VLLM_LIGHT_ENV.items())
@@ -439,7 +451,7 @@ capabilities = ["rerank"]
         unknown = await footplate.http.post("/score", json=pairs)
 
         await reconfigure(footplate, config)
-        async with asyncio.timeout(150):
+        async with asyncio.timeout(LOAD_SECONDS):
             await follow_until(
                 footplate.client,
                 lambda status: [each.state for each in status.services] == [EngineState.READY] * 2,
@@ -458,6 +470,7 @@ capabilities = ["rerank"]
 
 
 @pytest.mark.torch
+@pytest.mark.timeout(900)
 async def test_transformers_embeds_and_ranks_as_llama_cpp_does(home: Paths) -> None:
     vllm = engines.require(engines.vllm(), "vllm")
     config = f"""
@@ -479,7 +492,7 @@ weights = {json.dumps(str(DATA / "tiny-rerank-hf"))}
         expected = await scores(footplate, "/v1/rerank", query, TEXTS)
 
         await reconfigure(footplate, config)
-        async with asyncio.timeout(150):
+        async with asyncio.timeout(LOAD_SECONDS):
             await follow_until(
                 footplate.client,
                 lambda status: [each.state for each in status.services] == [EngineState.READY] * 2,

@@ -1,6 +1,7 @@
 """One model on several servers elsewhere: a daemon that shares its requests out among them."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -56,10 +57,12 @@ async def test_one_of_them_is_enough(home: Paths, far: tuple[FakeUpstream, FakeU
 
 
 async def test_where_none_of_them_answers_the_start_says_why(home: Paths) -> None:
-    async with open_upstream("far") as first, open_upstream("far") as second:
-        ports = (first.port, second.port)
-    async with running(home, config(*ports)) as footplate:
-        response = await footplate.chat("Hi", model="far")
+    with socket.socket() as first, socket.socket() as second:  # bound, so that nobody else is; nobody listens
+        for each in (first, second):
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in (first, second)]
+        async with running(home, config(*ports)) as footplate:
+            response = await footplate.chat("Hi", model="far")
 
     assert response.status_code == 502
     assert f"Nobody answers on 127.0.0.1:{ports[0]}" in response.text

@@ -89,6 +89,9 @@ async def open_terminal(command: str, environment: dict[str, str]) -> AsyncItera
         stdout=asyncio.subprocess.PIPE,
     )
     try:
+        # What is written before it has attached wakes nobody: it says so first.
+        assert control.stdout is not None
+        await asyncio.wait_for(control.stdout.readline(), PATIENCE_SECONDS)
         yield Terminal(socket, control)
     finally:
         await tmux(socket, "kill-server", may_fail=True)
@@ -204,7 +207,9 @@ async def test_a_question_is_asked_again_and_edited(home: Paths) -> None:
         await terminal.press("C-u")
         await terminal.type(PRESET)
         await terminal.press("Enter")
-        await terminal.until(lambda screen: "A preset holds" in flat(screen))
+        await terminal.until(
+            lambda screen: "A preset holds" in flat(screen) and len(LABEL.findall(flat(screen))) == 2
+        )
         await terminal.press("C-q")
         await terminal.ended()
 
