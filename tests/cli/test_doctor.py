@@ -19,7 +19,7 @@ from footplate_daemon import guide, lifecycle, settings
 from footplate_daemon.paths import Paths
 from tests.conftest import fresh_home
 
-SECONDS = 30
+SECONDS = 180
 SECRET = "hf_doNotShowMe"
 
 

@@ -22,7 +22,7 @@ from footplate_tui.widgets.prose import Prose
 from footplate_tui.widgets.rows import Rows
 from footplate_tui.widgets.transcript import Transcript
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 @dataclass

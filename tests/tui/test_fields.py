@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from footplate_tui.widgets.fields import LineField, TextField
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 class Letters(Widget, can_focus=True):
