@@ -50,10 +50,8 @@ def shown(terminal: Terminal) -> str:
 async def open_exchanges(terminal: Terminal) -> ExchangesScreen:
     await terminal.until_shown("built-in guide")
     await terminal.pilot.press("f6")
-    await terminal.until(lambda: isinstance(terminal.app.screen, ExchangesScreen))
-    screen = terminal.app.screen
-    assert isinstance(screen, ExchangesScreen)
-    await terminal.until(lambda: "Asking" not in shown(terminal) and screen.is_current)
+    screen = await terminal.until_on(ExchangesScreen)
+    await terminal.until(lambda: "Asking" not in shown(terminal))
     return screen
 
 
@@ -193,10 +191,11 @@ async def test_it_is_asked_again_elsewhere_and_both_answers_are_shown(
 
     async with open_terminal(daemon, size=size) as terminal:
         await open_exchanges(terminal)
-        await terminal.until(lambda: "1" in shown(terminal))
-        await terminal.pilot.press("enter", "r")
-        await terminal.until(lambda: isinstance(terminal.app.screen, VariantScreen))
-        choices = terminal.app.screen.query_one(OptionList)
+        await terminal.until(lambda: rows_of(terminal)[0] != "")
+        await terminal.pilot.press("enter")
+        await terminal.until(lambda: "The first answer." in shown(terminal))
+        await terminal.pilot.press("r")
+        choices = (await terminal.until_on(VariantScreen)).query_one(OptionList)
         await terminal.until(lambda: choices.option_count == 3)
         assert [option.id for option in choices.options] == ["ollama/qwen3-8b", QWEN, "llamacpp/guide"]
         await terminal.pilot.press("enter")
@@ -219,8 +218,8 @@ async def test_a_replay_that_is_refused_says_why_and_one_that_is_left_is_cancell
         await open_exchanges(terminal)
         await terminal.until(lambda: rows_of(terminal)[0] != "")
         await terminal.pilot.press("r")
-        await terminal.until(lambda: "llamacpp/guide" in shown(terminal))
-        await terminal.until(lambda: terminal.app.screen.query_one(OptionList).option_count == 1)
+        choices = (await terminal.until_on(VariantScreen)).query_one(OptionList)
+        await terminal.until(lambda: choices.option_count == 1)
         await terminal.pilot.press("enter")
         await terminal.until(lambda: isinstance(terminal.app.screen, ReplayScreen))
         daemon.replay_allowed.set()

@@ -51,9 +51,9 @@ def store(
 async def open_history(terminal: Terminal) -> HistoryScreen:
     await terminal.until(lambda: bool(terminal.text.strip()))
     await terminal.pilot.press("ctrl+o")
-    await terminal.until(lambda: isinstance(terminal.app.screen, HistoryScreen))
+    screen = await terminal.until_on(HistoryScreen)
     await terminal.until(lambda: "Asking the daemon" not in said(terminal))
-    return history(terminal)
+    return screen
 
 
 def history(terminal: Terminal) -> HistoryScreen:
@@ -279,7 +279,7 @@ async def test_deleting_can_be_undone_after_the_history_was_closed(
         await terminal.pilot.press("escape")
         await terminal.until(lambda: "Ask anything" in terminal.text or "built-in guide" in terminal.text)
         await open_history(terminal)
-        assert "“Maps” deleted · u brings it back" in said(terminal)
+        await terminal.until(lambda: "“Maps” deleted · u brings it back" in said(terminal))
         await terminal.pilot.press("u")
 
         await terminal.until(lambda: titles(terminal) == ["Maps", "Tea", "Bread"])
