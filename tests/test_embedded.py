@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -22,12 +23,10 @@ KEY = "launch-key"
 @contextmanager
 def engine(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start the launcher; give it when it serves, with its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = launcher("--model", str(GUIDE), "--port", str(port), *arguments)
+    process = launcher("--model", str(GUIDE), "--port", "0", *arguments)
     try:
-        until_it_says(process, "serving guide on")
+        said = until_it_says(process, "serving guide on ")
+        port = int(re.findall(r":(\d+) after", said)[0])
         # llama.cpp writes much; a pipe that nobody empties would stop it.
         threading.Thread(target=drain, args=[process], daemon=True).start()
         yield process, port
@@ -53,13 +52,14 @@ def launcher(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def until_it_says(process: subprocess.Popen[str], words: str) -> None:
+def until_it_says(process: subprocess.Popen[str], words: str) -> str:
+    """Give the line with the words."""
     assert process.stdout
     said = []
     for line in process.stdout:
         said.append(line)
         if words in line:
-            return
+            return line
     raise AssertionError("".join(said))
 
 
