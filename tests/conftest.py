@@ -9,10 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from footplate_daemon import lifecycle, processes, wire
 from footplate_daemon.client import FootplateClient
 from footplate_daemon.paths import Paths
+
+# How long an example takes, and to think of one, depends on what else the machine does.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 
 def pytest_configure() -> None:

@@ -25,7 +25,7 @@ from footplate_tui.cli.logs import follow, last_lines
 from footplate_tui.cli.output import csv_line, size, table
 from tests.conftest import ready_engine
 
-SECONDS = 60
+SECONDS = 180
 
 
 def environment(paths: Paths) -> dict[str, str]:

@@ -37,7 +37,7 @@ BLOCK = re.compile(
     r"^```(?P<language>console|python)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-SECONDS = 60
+SECONDS = 180
 
 
 @dataclass(frozen=True)

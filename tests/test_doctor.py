@@ -195,7 +195,7 @@ def test_a_bare_machine_is_well_and_every_runtime_has_its_command() -> None:
             "sudo apt install tmux",
         ),
         ({"terminal": Terminal(utf8=False)}, Severity.WARNING, "not UTF-8", "export LANG=C.UTF-8"),
-        ({"unanswered": ("the GPUs",)}, Severity.WARNING, "about the GPUs", None),
+        ({"unanswered": ("the GPUs",)}, Severity.WARNING, "about the GPUs", "footplate doctor --within 60"),
     ],
 )
 def test_what_is_wrong_has_a_sentence_and_a_command(

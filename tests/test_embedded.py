@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from footplate_daemon.switching.engine import free_port
-
 GUIDE = Path(str(resources.files("footplate_daemon.guide").joinpath("guide.gguf")))
 KEY = "launch-key"
 
@@ -24,10 +23,10 @@ KEY = "launch-key"
 @contextmanager
 def engine(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Start the launcher; give it when it serves, with its port."""
-    port = free_port()
-    process = launcher("--model", str(GUIDE), "--port", str(port), *arguments)
+    process = launcher("--model", str(GUIDE), "--port", "0", *arguments)
     try:
-        until_it_says(process, "serving guide on")
+        said = until_it_says(process, "serving guide on ")
+        port = int(re.findall(r":(\d+) after", said)[0])
         # llama.cpp writes much; a pipe that nobody empties would stop it.
         threading.Thread(target=drain, args=[process], daemon=True).start()
         yield process, port
@@ -53,19 +52,20 @@ def launcher(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def until_it_says(process: subprocess.Popen[str], words: str) -> None:
+def until_it_says(process: subprocess.Popen[str], words: str) -> str:
+    """Give the line with the words."""
     assert process.stdout
     said = []
     for line in process.stdout:
         said.append(line)
         if words in line:
-            return
+            return line
     raise AssertionError("".join(said))
 
 
 @contextmanager
 def post(port: int, path: str, body: dict[str, Any], key: str = KEY) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     connection.request("POST", path, json.dumps(body), headers)
     with connection.getresponse() as response:
@@ -100,14 +100,14 @@ def test_every_slot_has_the_whole_context() -> None:
     assert [slot["n_ctx"] for slot in slots] == [512, 512]
 
 
-def test_it_stops_at_once_when_idle() -> None:
+def test_it_stops_when_idle() -> None:
     with engine() as (process, _):
         process.terminate()
 
         assert process.wait(60) == 0
 
 
-def test_it_stops_within_seconds_during_a_stream() -> None:
+def test_it_stops_during_a_stream() -> None:
     endless = question(stream=True, max_tokens=1_000_000, ignore_eos=True)
     with engine() as (process, port), post(port, "/v1/chat/completions", endless) as stream:
         stream.readline()
@@ -126,7 +126,7 @@ def test_a_load_that_fails_says_why_and_exits_1(tmp_path: Path, content: bytes |
     if content is not None:
         file.write_bytes(content)
 
-    said, _ = launcher("--model", str(file), "--port", "0").communicate(timeout=30)
+    said, _ = launcher("--model", str(file), "--port", "0").communicate(timeout=60)
 
     assert message in said
     assert "embedded: load failed" in said
@@ -138,7 +138,7 @@ def test_a_port_that_is_taken_is_a_load_that_fails() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         process = launcher("--model", str(GUIDE), "--port", str(port))
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert "couldn't bind HTTP server socket" in said

@@ -45,6 +45,22 @@ def test_up_answers_and_a_second_up_is_harmless(home: Paths) -> None:
     assert lifecycle.state(home).daemon in ("STARTING", "RUNNING")
 
 
+def test_a_daemon_that_is_slow_to_answer_was_up(home: Paths) -> None:
+    first = lifecycle.up(home)
+    aside = home.socket.rename(home.socket.with_suffix(".aside"))
+
+    with socket.socket(socket.AF_UNIX) as mute, ThreadPoolExecutor(1) as pool:
+        mute.bind(str(home.socket))
+        mute.listen()
+        second = pool.submit(lifecycle.up, home)
+        asking, _ = mute.accept()
+        aside.replace(home.socket)
+        asking.close()
+
+    assert second.result().was_up
+    assert second.result().pid == first.pid
+
+
 def test_sockets_are_private(home: Paths) -> None:
     lifecycle.up(home)
 

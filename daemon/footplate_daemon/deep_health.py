@@ -69,31 +69,26 @@ class DeepLook:
 
     async def _look(self) -> DeepHealth:
         checks = [
-            ("database", self._check_database()),
-            ("supervisord", self._check_supervisord()),
-            ("disk", self._check_disk()),
+            ("database", self._in_time(self._check_database())),
+            ("supervisord", self._in_time(self._check_supervisord())),
+            ("disk", self._in_time(self._check_disk())),
             *self._checks_of_engines(),
         ]
         async with asyncio.TaskGroup() as tasks:
-            looks = [tasks.create_task(self._part(name, check)) for name, check in checks]
+            looks = [tasks.create_task(_part_of(name, check)) for name, check in checks]
         parts = tuple(look.result() for look in looks)
         has_failed = any(part.status == "failed" for part in parts)
         return DeepHealth(status="failed" if has_failed else "ok", parts=parts)
 
-    async def _part(self, name: str, check: Awaitable[_Finding]) -> HealthPart:
-        began_at = time.monotonic()
+    async def _in_time(self, check: Awaitable[_Finding]) -> _Finding:
+        """Limit a check; those of engines limit themselves, as what it means that time is up is theirs."""
         try:
             async with asyncio.timeout(self._limit_seconds):
-                found = await check
-        except TimeoutError:
-            error: FootplateError = TimedOut(
+                return await check
+        except TimeoutError as error:
+            raise TimedOut(
                 f"It did not answer within {self._limit_seconds:g} s.", hint="See: footplate logs"
-            )
-        except FootplateError as failure:
-            error = failure
-        else:
-            return _part(name, found.status, began_at, found.message)
-        return _part(name, "failed", began_at, error.message, error.hint)
+            ) from error
 
     async def _check_database(self) -> _Finding:
         await write_and_read(self._database)
@@ -138,48 +133,53 @@ class DeepLook:
 
     async def _probe(self, engine: Engine) -> _Finding:
         began_at = time.monotonic()
-        status = await self._answer_of(engine)
+        status = await self._answer_of(engine, began_at + self._limit_seconds)
         seconds = time.monotonic() - began_at
+        # A timer may go off a little early.
+        is_time_up = seconds >= self._limit_seconds * 0.95
         if status == 200:
             return _Finding(f"It answered in {seconds:.2f} s.")
         if engine.state is not EngineState.READY:
             return _Finding(f"It was {engine.state.value} meanwhile.", "skipped")
-        if status is None and engine.silent_seconds < seconds and seconds >= self._probe_seconds:
+        if status is None and engine.silent_seconds < seconds and is_time_up:
             return _Finding("It answers other requests, and the probe would have had to wait behind them.")
         if status is not None:
             what = f"It answered HTTP {status}." if status else "It answered what is no HTTP."
-        elif seconds < self._probe_seconds:
+        elif not is_time_up:
             what = "It does not answer."
         else:
             what = f"It generated nothing within {seconds:.1f} s."
         raise EngineFailed(what, hint=f"See: footplate logs {engine.name}")
 
-    async def _answer_of(self, engine: Engine) -> int | None:
+    async def _answer_of(self, engine: Engine, until: float) -> int | None:
         """Have it generate the least it can; give the HTTP status, None if it does not answer in time."""
-        path, body = _smallest(engine)
-        status = await self._ask(engine, path, body)
+        status = await _ask(engine, until, *_smallest(engine))
         if status in WITHOUT_CHAT and "chat" in engine.variant.capabilities:
-            status = await self._ask(
-                engine, *_called(engine, "/v1/completions", {"prompt": "Hi", "max_tokens": 1})
-            )
+            completion = _called(engine, "/v1/completions", {"prompt": "Hi", "max_tokens": 1})
+            status = await _ask(engine, until, *completion)
         return status
 
-    async def _ask(self, engine: Engine, path: str, body: Mapping[str, Any]) -> int | None:
-        """Ask; of several servers of the same model, one that answers is enough."""
-        places = (engine.address, *engine.address.others)
-        seconds = self._probe_seconds / len(places)
-        status = None
-        for place in places:
-            answer = await ask(place, "POST", path, body=dict(body), timeout_seconds=seconds)
-            status = None if answer is None else answer.status
-            if status is not None and status < 500:
-                break
-        return status
 
-    @property
-    def _probe_seconds(self) -> float:
-        """A little less than the part may take, so that it is the probe that says what is wrong."""
-        return self._limit_seconds * 0.95
+async def _part_of(name: str, check: Awaitable[_Finding]) -> HealthPart:
+    began_at = time.monotonic()
+    try:
+        found = await check
+    except FootplateError as error:
+        return _part(name, "failed", began_at, error.message, error.hint)
+    return _part(name, found.status, began_at, found.message)
+
+
+async def _ask(engine: Engine, until: float, path: str, body: Mapping[str, Any]) -> int | None:
+    """Ask; of several servers of the same model, one that answers is enough."""
+    places = (engine.address, *engine.address.others)
+    status = None
+    for places_left, place in zip(range(len(places), 0, -1), places, strict=True):
+        seconds = (until - time.monotonic()) / places_left
+        answer = await ask(place, "POST", path, body=dict(body), timeout_seconds=seconds)
+        status = None if answer is None else answer.status
+        if status is not None and status < 500:
+            break
+    return status
 
 
 def _smallest(engine: Engine) -> tuple[str, Mapping[str, Any]]:

@@ -54,7 +54,7 @@ class Up:
     pid: int
     version: str
     was_up: bool
-    """It answered before we did anything."""
+    """It ran before we did anything."""
     seconds: float
     """From the call until it answered."""
 
@@ -155,17 +155,20 @@ def _up(paths: Paths) -> tuple[Health, bool]:
     was_there = _supervisord_pid(paths) is not None
     if was_there and (found := health(paths)):
         return found, True
+    # One that is slow to answer, or not ready yet, is the same daemon afterwards.
+    pid_before = _daemon_info(paths)["pid"] if was_there else None
     if not was_there:
         _end_leftovers(paths)
         _write_first_config(paths)
         _start_supervisord(paths)
     try:
         _start_daemon(paths)
-        return _wait_for_daemon(paths), False
+        found = _wait_for_daemon(paths)
     except FootplateError:
         if not was_there:
             _down(paths)
         raise
+    return found, found.pid == pid_before
 
 
 def _down(paths: Paths) -> bool:

@@ -13,7 +13,7 @@ from footplate_daemon import guide, lifecycle
 from footplate_daemon.paths import Paths
 from tests.conftest import fresh_home, ready_engine
 
-SECONDS = 60
+SECONDS = 180
 CONFIG = f"""
 [models.endless.llamacpp]
 weights = "{guide.path()}"

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def test_there_and_back(footplate: Shell) -> None:
     assert first == "switching to llamacpp/second"
     assert [step[:13].strip() for step in steps][-3:] == ["start", "load", "warm up"]
     assert last.startswith("llamacpp/second is active (")
-    assert "load 0." in last
+    assert re.search(r"\bload \d+\.\d\d", last)
     assert "\x1b" not in there.stdout
     assert back.stdout.splitlines()[-1].startswith("llamacpp/guide is active (")
     assert active(footplate) == "llamacpp/guide"
@@ -120,8 +121,9 @@ def test_a_switch_in_progress_can_be_cancelled(footplate: Shell) -> None:
     assert "to llamacpp/endless goes on" in begun.stdout
     assert cancelled.returncode == 0
     assert cancelled.stderr.startswith("The switch to llamacpp/endless was cancelled. llamacpp/guide is")
+    if again.returncode == 0:  # It was quick enough to cancel the way back.
+        assert footplate("switch", "guide").returncode == 0
     asyncio.run(until_active(footplate, "llamacpp/guide"))
-    assert again.returncode in {0, 1}  # 0: it was quick enough to cancel the way back
 
 
 def test_ctrl_c_takes_the_wish_back(footplate: Shell) -> None:

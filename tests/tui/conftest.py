@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from tests.fakes.daemon import FakeDaemon
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import OptionList, Static
 
@@ -22,7 +24,8 @@ from footplate_tui.widgets.prose import Prose
 from footplate_tui.widgets.rows import Rows
 from footplate_tui.widgets.transcript import Transcript
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
+Page = TypeVar("Page", bound=Screen[Any])
 
 
 @dataclass
@@ -57,6 +60,12 @@ class Terminal:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not is_so():
                 await self.pilot.pause()
+
+    async def until_on(self, page: type[Page]) -> Page:
+        """Give the screen on top when it is the one meant, and has what keys go to."""
+        await self.until(lambda: isinstance(self.app.screen, page) and self.app.screen.is_mounted)
+        assert isinstance(self.app.screen, page)
+        return self.app.screen
 
     async def until_shown(self, text: str) -> None:
         await self.until(lambda: text in self.text)

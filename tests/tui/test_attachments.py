@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.daemon import FakeDaemon
-from tests.tui.conftest import Open, Terminal
+from tests.tui.conftest import Open, Terminal, text_of
 from textual import events
+from textual.widgets import Input, OptionList
 
 from footplate_daemon import errors
 from footplate_tui.enclosing import completions, dropped_paths, enclose, typed_path
@@ -96,9 +97,10 @@ async def test_a_path_is_completed_and_the_file_attached(
     async with open_terminal(daemon) as terminal:
         await terminal.until_shown("built-in guide")
         await terminal.pilot.press("f9")
-        await terminal.until(lambda: isinstance(terminal.app.screen, AttachScreen))
-        terminal.app.screen.query_one("Input").value = f"{notes.parent}/my"  # type: ignore[attr-defined]  # an Input
-        await terminal.pilot.pause()
+        asking = await terminal.until_on(AttachScreen)
+        asking.query_one(Input).value = f"{notes.parent}/my"
+        fitting = asking.query_one(OptionList)
+        await terminal.until(lambda: "my notes.txt" in text_of(fitting) and fitting.option_count == 1)
         await terminal.pilot.press("tab", "enter")
 
         await terminal.until(lambda: "my notes.txt" in chips(terminal))

@@ -47,10 +47,8 @@ FAILED: dict[str, Any] = {
 async def open_batches(terminal: Terminal) -> BatchesScreen:
     await terminal.until_shown("guide")
     await terminal.pilot.press("f10")
-    await terminal.until(lambda: isinstance(terminal.app.screen, BatchesScreen))
-    screen = terminal.app.screen
-    assert isinstance(screen, BatchesScreen)
-    await terminal.until(lambda: "Asking" not in seen(terminal) and screen.is_current)
+    screen = await terminal.until_on(BatchesScreen)
+    await terminal.until(lambda: "Asking" not in seen(terminal))
     return screen
 
 
@@ -97,7 +95,7 @@ async def test_without_batches_the_list_says_what_one_is(daemon: FakeDaemon, ope
     async with open_terminal(daemon) as terminal:
         await open_batches(terminal)
 
-        assert "No batch yet." in seen(terminal)
+        await terminal.until(lambda: "No batch yet." in seen(terminal))
         assert '"url": "/v1/chat/completions"' in seen(terminal)
         await daemon.go_down()
         await terminal.until(lambda: "footplate up" in seen(terminal))
@@ -187,8 +185,8 @@ async def test_a_file_is_chosen_sent_and_becomes_a_batch_of_what_its_lines_ask(
     async with open_terminal(daemon) as terminal:
         await open_batches(terminal)
         await terminal.pilot.press("n")
-        await terminal.until(lambda: isinstance(terminal.app.screen, AttachScreen))
-        terminal.app.screen.query_one(Input).value = str(file)
+        asking = await terminal.until_on(AttachScreen)
+        asking.query_one(Input).value = str(file)
         await terminal.pilot.press("enter")
         await terminal.until(lambda: "night.jsonl" in rows_of(terminal)[0])
 
@@ -305,6 +303,7 @@ async def test_results_that_are_gone_or_cannot_be_written_are_told(
         screen = await open_batches(terminal)
         await until_rows(terminal)
         await terminal.pilot.press("s")
+        await terminal.until(lambda: screen.is_typing)
         screen.input.value = str(tmp_path / "out.jsonl")
         await terminal.pilot.press("enter")
         await terminal.until(lambda: "There is no file file-out. It has expired." in seen(terminal))

@@ -79,20 +79,16 @@ def point(second: int, rate: float = 80.0, cell_number: int = 0) -> LivePoint:
 async def open_benchmarks(terminal: Terminal) -> BenchmarksScreen:
     await terminal.until_shown("guide")
     await terminal.pilot.press("f3")
-    await terminal.until(lambda: isinstance(terminal.app.screen, BenchmarksScreen))
-    screen = terminal.app.screen
-    assert isinstance(screen, BenchmarksScreen)
-    await terminal.until(lambda: "Asking" not in seen(terminal) and screen.is_current)
+    screen = await terminal.until_on(BenchmarksScreen)
+    await terminal.until(lambda: "Asking" not in seen(terminal))
     return screen
 
 
 async def open_matrix(terminal: Terminal) -> MatrixScreen:
     await open_benchmarks(terminal)
     await terminal.pilot.press("n")
-    await terminal.until(lambda: isinstance(terminal.app.screen, MatrixScreen))
+    screen = await terminal.until_on(MatrixScreen)
     await terminal.until(lambda: "cells" in seen(terminal))
-    screen = terminal.app.screen
-    assert isinstance(screen, MatrixScreen)
     return screen
 
 
@@ -100,10 +96,8 @@ async def open_run(terminal: Terminal) -> BenchmarkScreen:
     await open_benchmarks(terminal)
     await terminal.until(lambda: rows_of(terminal)[0] != "")
     await terminal.pilot.press("enter")
-    await terminal.until(lambda: isinstance(terminal.app.screen, BenchmarkScreen))
+    screen = await terminal.until_on(BenchmarkScreen)
     await terminal.until(lambda: VLLM in seen(terminal))
-    screen = terminal.app.screen
-    assert isinstance(screen, BenchmarkScreen)
     return screen
 
 
@@ -128,7 +122,7 @@ async def test_without_runs_the_list_says_what_a_benchmark_is(
     async with open_terminal(daemon) as terminal:
         await open_benchmarks(terminal)
 
-        assert "Nothing has been measured yet." in seen(terminal)
+        await terminal.until(lambda: "Nothing has been measured yet." in seen(terminal))
         await daemon.go_down()
         await terminal.until(lambda: "footplate up" in seen(terminal))
         await daemon.keep_run(two_entrants(1))
@@ -296,8 +290,8 @@ async def test_the_lines_of_a_file_are_asked(daemon: FakeDaemon, open_terminal: 
         await open_matrix(terminal)
         await go_to(terminal, "JSONL")
         await terminal.pilot.press("space")
-        await terminal.until(lambda: isinstance(terminal.app.screen, AttachScreen))
-        terminal.app.screen.query_one(Input).value = str(file)
+        asking = await terminal.until_on(AttachScreen)
+        asking.query_one(Input).value = str(file)
         await terminal.pilot.press("enter")
         await terminal.until(lambda: isinstance(terminal.app.screen, MatrixScreen))
         await go_to(terminal, "short")

@@ -41,7 +41,7 @@ async def test_the_guide_is_called_what_it_is_and_its_examples_can_be_chosen(
     async with open_terminal(daemon) as terminal:
         await terminal.until_shown("a tiny demonstration model that knows only its guide")
         await terminal.pilot.press("up")
-        assert isinstance(terminal.app.focused, OptionList)
+        await terminal.until(lambda: isinstance(terminal.app.focused, OptionList))
         await terminal.pilot.press("home", "enter")
 
         await terminal.until(lambda: daemon.asked == ["How do I switch runtime?"])
@@ -415,11 +415,11 @@ async def test_up_in_an_empty_prompt_brings_back_earlier_prompts(
     async with open_terminal(daemon) as terminal:
         await terminal.until_shown("Second?")
         await terminal.pilot.press("up")
-        assert terminal.prompt.text == "Second?"
+        await terminal.until(lambda: terminal.prompt.text == "Second?")
         await terminal.pilot.press("up")
-        assert terminal.prompt.text == "First?"
+        await terminal.until(lambda: terminal.prompt.text == "First?")
         await terminal.pilot.press("down", "down")
-        assert terminal.prompt.text == ""
+        await terminal.until(lambda: terminal.prompt.text == "")
 
 
 async def test_ctrl_j_begins_a_line_and_enter_sends_both(daemon: FakeDaemon, open_terminal: Open) -> None:

@@ -118,17 +118,13 @@ async def test_from_every_page_one_goes_to_every_other(
 
             await terminal.pilot.press(other)
 
-            await until_on(terminal, ChatScreen if other == key else page)
+            await terminal.until_on(ChatScreen if other == key else page)
             assert len(terminal.app.screen_stack) <= 3
             if other != key:
                 await terminal.pilot.press(other)
-                await until_on(terminal, ChatScreen)
+                await terminal.until_on(ChatScreen)
         await terminal.pilot.press(key, "ctrl+r")
         await terminal.until(lambda: isinstance(terminal.app.screen, SwitcherScreen))
-
-
-async def until_on(terminal: Terminal, page: type[Screen[Any]]) -> None:
-    await terminal.until(lambda: isinstance(terminal.app.screen, page))
 
 
 def found(terminal: Terminal) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.daemon import FakeDaemon, engine, exchange, model, status
-from tests.tui.conftest import Open, Terminal, text_of
+from tests.tui.conftest import Open, Terminal, rows_of, text_of
 from textual.widgets import OptionList
 
 from footplate_daemon import errors, wire
@@ -36,13 +36,6 @@ WAITING: dict[str, Any] = {
 }
 
 
-def rows(terminal: Terminal) -> list[str]:
-    """The rows of the list as they are on the screen."""
-    found = terminal.app.screen.query(Rows)
-    lists = [each for each in found if each.display]
-    return [each.render_line(y).text.rstrip() for each in lists for y in range(each.size.height)]
-
-
 def texts(terminal: Terminal) -> list[str]:
     """What the texts of the screen on top say, each from its beginning to its end."""
     return ["\n".join(line.text for line in each.lines) for each in terminal.app.screen.query(Lines)]
@@ -51,16 +44,14 @@ def texts(terminal: Terminal) -> list[str]:
 def shown(terminal: Terminal) -> str:
     """All that the screen on top shows."""
     other = (text_of(widget) for widget in terminal.app.screen.query("*") if widget.display)
-    return "\n".join([*rows(terminal), *texts(terminal), *other])
+    return "\n".join([*rows_of(terminal), *texts(terminal), *other])
 
 
 async def open_exchanges(terminal: Terminal) -> ExchangesScreen:
     await terminal.until_shown("built-in guide")
     await terminal.pilot.press("f6")
-    await terminal.until(lambda: isinstance(terminal.app.screen, ExchangesScreen))
-    screen = terminal.app.screen
-    assert isinstance(screen, ExchangesScreen)
-    await terminal.until(lambda: "Asking" not in shown(terminal) and screen.is_current)
+    screen = await terminal.until_on(ExchangesScreen)
+    await terminal.until(lambda: "Asking" not in shown(terminal))
     return screen
 
 
@@ -77,9 +68,9 @@ async def test_what_runs_and_waits_is_on_top_and_why(
 
     async with open_terminal(daemon, size=size) as terminal:
         await open_exchanges(terminal)
-        await terminal.until(lambda: len([row for row in rows(terminal) if row]) == 3)
+        await terminal.until(lambda: len([row for row in rows_of(terminal) if row]) == 3)
 
-        for row, said in zip(rows(terminal), ("● 3 running", "◐ 2 waiting", "✓ 1 done"), strict=False):
+        for row, said in zip(rows_of(terminal), ("● 3 running", "◐ 2 waiting", "✓ 1 done"), strict=False):
             assert set(said.split()) <= set(row.split())
         assert "● 1 running   ◐ 1 waiting" in shown(terminal)
         await terminal.pilot.press("down")
@@ -94,15 +85,15 @@ async def test_what_begins_and_ends_is_shown_while_the_highlight_stays(
 
     async with open_terminal(daemon) as terminal:
         await open_exchanges(terminal)
-        await terminal.until(lambda: rows(terminal)[0].startswith("✓ 5"))
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("✓ 5"))
         await terminal.pilot.press("down", "down")
         noted = await daemon.note_exchange(outcome="running")
-        await terminal.until(lambda: rows(terminal)[0].startswith("● 6"))
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("● 6"))
         await daemon.change_exchange(noted.id, outcome="failed", error="It died.", hint="See: footplate logs")
 
-        await terminal.until(lambda: rows(terminal)[0].startswith("✗ 6"))
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("✗ 6"))
         view = terminal.app.screen.query_one(Rows)
-        assert rows(terminal)[view.highlighted or 0].startswith("✓ 3")
+        assert rows_of(terminal)[view.highlighted or 0].startswith("✓ 3")
 
 
 async def test_one_that_runs_is_cancelled_by_a_key_pressed_twice(
@@ -112,7 +103,7 @@ async def test_one_that_runs_is_cancelled_by_a_key_pressed_twice(
 
     async with open_terminal(daemon) as terminal:
         await open_exchanges(terminal)
-        await terminal.until(lambda: "running" in rows(terminal)[0])
+        await terminal.until(lambda: "running" in rows_of(terminal)[0])
         await terminal.pilot.press("c")
         await terminal.until(lambda: "Cancel exchange 1?" in shown(terminal))
         await terminal.pilot.press("escape")
@@ -120,7 +111,7 @@ async def test_one_that_runs_is_cancelled_by_a_key_pressed_twice(
         assert daemon.ledger[1].outcome == "running"
         await terminal.pilot.press("c", "c")
 
-        await terminal.until(lambda: rows(terminal)[0].startswith("○ 1"))
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("○ 1"))
         await terminal.pilot.press("c")
         await terminal.until(lambda: "Exchange 1 has ended." in shown(terminal))
 
@@ -134,17 +125,17 @@ async def test_the_list_is_narrowed_down_and_the_ledger_asked_for_more(
 
     async with open_terminal(daemon) as terminal:
         await open_exchanges(terminal)
-        await terminal.until(lambda: f"✓ {AT_FIRST + 11}" in rows(terminal)[0])
+        await terminal.until(lambda: f"✓ {AT_FIRST + 11}" in rows_of(terminal)[0])
         await terminal.pilot.press("o", "o", "o")
-        await terminal.until(lambda: rows(terminal)[:1] != [] and rows(terminal)[0].startswith("✗ 1 "))
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("✗ 1 "))
         assert daemon.exchanges_asked[-1].outcome == "failed"
 
         await terminal.pilot.press("escape", "u")
         await terminal.until(lambda: "only llamacpp" in shown(terminal))
         await terminal.pilot.press("u")
-        await terminal.until(lambda: rows(terminal)[:1] != [] and rows(terminal)[0].startswith("✗ 1 "))
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("✗ 1 "))
         await terminal.pilot.press("escape", "slash", *"memory", "enter")
-        await terminal.until(lambda: rows(terminal)[:1] != [] and rows(terminal)[0].startswith("✗ 1 "))
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("✗ 1 "))
         await terminal.pilot.press("escape", "slash", *"nowhere")
         await terminal.until(lambda: "No exchange is “nowhere”" in shown(terminal))
 
@@ -155,12 +146,12 @@ async def test_the_end_of_the_list_brings_older_ones(daemon: FakeDaemon, open_te
 
     async with open_terminal(daemon) as terminal:
         await open_exchanges(terminal)
-        await terminal.until(lambda: bool(rows(terminal)) and rows(terminal)[0] != "")
+        await terminal.until(lambda: rows_of(terminal)[0] != "")
         await terminal.pilot.press("end")
         await terminal.until(lambda: terminal.app.screen.query_one(Rows).row_count == AT_FIRST + 30)
         await terminal.pilot.press("end")
 
-        await terminal.until(lambda: rows(terminal)[-1].startswith("✓ 1 "))
+        await terminal.until(lambda: rows_of(terminal)[-1].startswith("✓ 1 "))
 
 
 async def test_one_is_shown_whole_and_its_answer_copied(daemon: FakeDaemon, open_terminal: Open) -> None:
@@ -200,10 +191,11 @@ async def test_it_is_asked_again_elsewhere_and_both_answers_are_shown(
 
     async with open_terminal(daemon, size=size) as terminal:
         await open_exchanges(terminal)
-        await terminal.until(lambda: "1" in shown(terminal))
-        await terminal.pilot.press("enter", "r")
-        await terminal.until(lambda: isinstance(terminal.app.screen, VariantScreen))
-        choices = terminal.app.screen.query_one(OptionList)
+        await terminal.until(lambda: rows_of(terminal)[0] != "")
+        await terminal.pilot.press("enter")
+        await terminal.until(lambda: "The first answer." in shown(terminal))
+        await terminal.pilot.press("r")
+        choices = (await terminal.until_on(VariantScreen)).query_one(OptionList)
         await terminal.until(lambda: choices.option_count == 3)
         assert [option.id for option in choices.options] == ["ollama/qwen3-8b", QWEN, "llamacpp/guide"]
         await terminal.pilot.press("enter")
@@ -224,10 +216,10 @@ async def test_a_replay_that_is_refused_says_why_and_one_that_is_left_is_cancell
 
     async with open_terminal(daemon) as terminal:
         await open_exchanges(terminal)
-        await terminal.until(lambda: bool(rows(terminal)) and rows(terminal)[0] != "")
+        await terminal.until(lambda: rows_of(terminal)[0] != "")
         await terminal.pilot.press("r")
-        await terminal.until(lambda: "llamacpp/guide" in shown(terminal))
-        await terminal.until(lambda: terminal.app.screen.query_one(OptionList).option_count == 1)
+        choices = (await terminal.until_on(VariantScreen)).query_one(OptionList)
+        await terminal.until(lambda: choices.option_count == 1)
         await terminal.pilot.press("enter")
         await terminal.until(lambda: isinstance(terminal.app.screen, ReplayScreen))
         daemon.replay_allowed.set()
@@ -248,7 +240,7 @@ async def test_an_empty_ledger_teaches_and_a_missing_daemon_is_told(
         await daemon.note_exchange()
         await daemon.come_back()
 
-        await terminal.until(lambda: rows(terminal)[:1] != [] and rows(terminal)[0].startswith("✓ 1"))
+        await terminal.until(lambda: rows_of(terminal)[0].startswith("✓ 1"))
 
 
 async def test_the_list_is_not_drawn_anew_while_nothing_changes(
@@ -258,7 +250,7 @@ async def test_the_list_is_not_drawn_anew_while_nothing_changes(
 
     async with open_terminal(daemon) as terminal:
         screen = await open_exchanges(terminal)
-        await terminal.until(lambda: bool(rows(terminal)) and rows(terminal)[0] != "")
+        await terminal.until(lambda: rows_of(terminal)[0] != "")
         before = screen.query_one(Rows)._repaint_regions.copy()
         screen._go_on()
 

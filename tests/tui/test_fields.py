@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from footplate_tui.widgets.fields import LineField, TextField
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 class Letters(Widget, can_focus=True):
@@ -86,10 +86,12 @@ async def test_an_arrow_leads_out_of_a_line_and_what_follows_it_goes_along() -> 
         await pilot.pause()
         async with app.busy_screen():
             await app.type_into(line, "a", "down", "f")
-        await pilot.pause()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while letters.text != "f":
+                await pilot.pause()
 
         assert app.focused is letters
-        assert (line.value, letters.text) == ("a", "f")
+        assert line.value == "a"
 
 
 async def test_a_key_of_the_screen_still_reaches_it() -> None:
@@ -98,4 +100,6 @@ async def test_a_key_of_the_screen_still_reaches_it() -> None:
         app.query_one(LineField).focus()
         await pilot.press("tab")
 
-        assert app.focused is app.query_one(Letters)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while app.focused is not app.query_one(Letters):
+                await pilot.pause()

@@ -1,11 +1,12 @@
 """Lines by the ten thousand: what is in sight, where it stays, and how it is cut."""
 
-import time
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from rich.cells import cell_len
+from tests.tui.conftest import DEADLINE_SECONDS
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
@@ -41,6 +42,12 @@ async def opened(*, is_text: bool = False) -> AsyncIterator[tuple[Lines, Pilot[N
         yield app.list, pilot
 
 
+async def until(pilot: Pilot[None], is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not is_so():
+            await pilot.pause()
+
+
 def shown(lines: Lines) -> list[str]:
     return [lines.render_line(y).text.rstrip() for y in range(lines.size.height)]
 
@@ -56,11 +63,12 @@ async def test_it_follows_its_end_until_the_user_goes_up() -> None:
         assert shown(lines)[-1] == "line 54"
 
         await pilot.press("up")
+        await until(pilot, lambda: not lines.is_following)
         lines.append(numbered(5, 55))
         assert shown(lines)[-1] == "line 54"
-        assert not lines.is_following
 
         await pilot.press("end")
+        await until(pilot, lambda: lines.is_following)
         lines.append(numbered(1, 60))
         assert shown(lines)[-1] == "line 60"
 
@@ -69,6 +77,7 @@ async def test_nothing_moves_when_lines_come_before_the_first() -> None:
     async with opened() as (lines, pilot):
         lines.show(numbered(50, 100), follows=True)
         await pilot.press("home", "down", "down")
+        await until(pilot, lambda: lines.cursor == 2)
         before = shown(lines)
 
         lines.prepend(numbered(100))
@@ -99,11 +108,10 @@ async def test_earlier_lines_are_asked_for_once_when_the_first_come_into_sight()
         before = app.top_near
 
         await pilot.press("home", "down", "up")
-        assert app.top_near == before + 1
+        await until(pilot, lambda: app.top_near == before + 1)
 
         lines.prepend(numbered(1))
-        await pilot.pause()
-        assert app.top_near == before + 2
+        await until(pilot, lambda: app.top_near == before + 2)
 
 
 @pytest.mark.parametrize("text", [WIDE, "x" * 1_000, "", "words " * 30, "\u0301" * 50])
@@ -124,24 +132,24 @@ async def test_a_line_longer_than_the_screen_is_read_row_by_row() -> None:
         lines.wraps = True
         lines.show([Line("before"), Line("".join(f"{number:039d}" for number in range(50))), Line("after")])
         await pilot.press("home", "down")
-        assert shown(lines)[1].endswith("0")
+        await until(pilot, lambda: shown(lines)[1].endswith("0"))
 
         await pilot.press("down")
 
-        assert shown(lines)[0].endswith("0")
+        await until(pilot, lambda: shown(lines)[0].endswith("0"))
         assert shown(lines)[-1].endswith("9")
         await pilot.press(*["down"] * 50)
-        assert shown(lines)[-1] == "after"
+        await until(pilot, lambda: shown(lines)[-1] == "after")
 
 
 async def test_beyond_the_edge_is_a_key_away() -> None:
     async with opened() as (lines, pilot):
         lines.show([Line("a" * 39 + "b" * 39)])
         await pilot.press("right", "right")
-        assert shown(lines)[0].endswith("bbb")
+        await until(pilot, lambda: shown(lines)[0].endswith("bbb"))
 
         await pilot.press("left", "left")
-        assert set(shown(lines)[0]) == {"a"}
+        await until(pilot, lambda: set(shown(lines)[0]) == {"a"})
 
 
 async def test_from_the_mark_to_the_cursor_lines_are_selected() -> None:
@@ -151,18 +159,16 @@ async def test_from_the_mark_to_the_cursor_lines_are_selected() -> None:
         lines.set_mark()
         await pilot.press("down", "down")
 
-        assert [line.text for line in lines.selected] == ["line 5", "line 6", "line 7"]
+        await until(pilot, lambda: [line.text for line in lines.selected] == ["line 5", "line 6", "line 7"])
 
 
-async def test_a_hundred_thousand_lines_and_a_huge_one_are_shown_at_once() -> None:
+async def test_a_hundred_thousand_lines_and_a_huge_one_are_shown() -> None:
     async with opened() as (lines, pilot):
-        began = time.perf_counter()
         lines.wraps = True
         lines.show([*numbered(100_000), Line("漢" * 100_000), Line("x" * 200_000)], follows=True)
         await pilot.press("pageup", "pageup", "home", "end")
 
-        assert shown(lines)[-1].startswith("xxx")
-        assert time.perf_counter() - began < 10
+        await until(pilot, lambda: shown(lines)[-1].startswith("xxx"))
 
 
 def test_text_is_cut_between_words_where_there_are_any() -> None:

