@@ -105,15 +105,15 @@ def restart(paths: Paths) -> Up:
     return Up(found.pid, found.version, was_up=False, seconds=time.monotonic() - began)
 
 
-def state(paths: Paths) -> State:
-    """Say what runs now."""
+def state(paths: Paths, seconds: float = 1.0) -> State:
+    """Say what runs now; the daemon has these seconds to answer."""
     pid = _supervisord_pid(paths)
     info = _daemon_info(paths) if pid is not None else None
     return State(
         supervisord_pid=pid,
         daemon=info["statename"] if info else None,
         daemon_pid=info["pid"] or None if info else None,
-        answers=health(paths) is not None,
+        answers=health(paths, seconds) is not None,
     )
 
 

@@ -213,7 +213,7 @@ def _missing_programs(written: Settings, environment: Mapping[str, str]) -> Iter
 
 
 def _daemon(paths: Paths, written: Settings, seconds: float) -> Daemon:
-    state = lifecycle.state(paths)
+    state = lifecycle.state(paths, seconds * SERVER_SHARE)
     if not state.answers:
         return Daemon(state.supervisord_pid is not None, state.daemon)
     return asyncio.run(_ask_daemon(paths, written, state, seconds * SERVER_SHARE))
