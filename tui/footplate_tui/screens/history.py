@@ -41,7 +41,6 @@ from footplate_tui.history import (
     session_line,
     title_of,
 )
-from footplate_tui.typing_ahead import take_late
 from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.header import Header
 from footplate_tui.widgets.rows import Rows
@@ -268,7 +267,7 @@ class HistoryScreen(Screen[Opening | None]):
     def on_key(self, event: events.Key) -> None:
         """Begin or leave the search: a letter that is no key here types."""
         if self.focused is self._search:
-            take_late(self._search, event)
+            self._search.take_late(event)
         elif self.focused is self._new_title or self.focused is self._file:
             return
         elif event.key in self.footplate.keymap.command("history.search").keys.split(","):

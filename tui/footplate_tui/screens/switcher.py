@@ -24,7 +24,6 @@ from footplate_tui import conversation
 from footplate_tui.commands import BY_ID, Place, bindings
 from footplate_tui.harmless import one_line
 from footplate_tui.switching import Endings, Row, about, matching, plan_text, rows, table_head, table_line
-from footplate_tui.typing_ahead import take_late
 from footplate_tui.widgets.fields import LineField
 from footplate_tui.widgets.status_line import KeyLine
 from footplate_tui.widgets.switch_progress import SwitchProgress
@@ -223,7 +222,7 @@ class SwitcherScreen(ModalScreen[Switch | None]):
     def on_key(self, event: events.Key) -> None:
         """Begin or leave the filter: a letter that is no key here types."""
         if self.focused is self._filter:
-            take_late(self._filter, event)
+            self._filter.take_late(event)
         elif event.key in self.footplate.keymap.command("switcher.filter").keys.split(","):
             event.stop()
             self.set_focus(self._filter)

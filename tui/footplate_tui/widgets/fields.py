@@ -47,6 +47,15 @@ class LineField(Input):
         else:
             await _carry_out(self, event)
 
+    def take_late(self, event: events.Key) -> None:
+        """Type a letter that was on its way elsewhere when the line got the focus.
+
+        Where letters are commands until then, the focus must be set at once, with `Screen.set_focus`.
+        """
+        if event.is_printable and event.character:
+            event.stop()
+            self.insert_text_at_cursor(event.character)
+
 
 class TextField(TextArea):
     """Several lines to type in."""
