@@ -2,7 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +85,20 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
     assert error["message"]
     assert error["hint"]
     return error
+
+
+@contextmanager
+def held(pid: int) -> Iterator[Callable[[], None]]:
+    """Stop a process in its tracks; it goes on when what is given is called, and at the end."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def go_on() -> None:
+        os.kill(pid, signal.SIGCONT)
+
+    try:
+        yield go_on
+    finally:
+        go_on()
 
 
 Wholes = Callable[[], Awaitable[Whole]]

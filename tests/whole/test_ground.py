@@ -15,7 +15,7 @@ from footplate_daemon import lifecycle
 from footplate_daemon.errors import DaemonUnreachable
 from footplate_daemon.supervisord import call
 from footplate_daemon.wire import Turn, TurnDelta, TurnState, TurnWish
-from tests.whole.conftest import PATIENCE_SECONDS, Whole, error_of
+from tests.whole.conftest import PATIENCE_SECONDS, Whole, error_of, held
 
 SWITCH = "How do I switch runtime?"
 SWITCH_ANSWER = "Run footplate switch with the name of a runtime, for example: footplate switch vllm."
@@ -210,21 +210,28 @@ async def test_a_follower_knows_who_answers_before_the_first_text(footplate: Who
 
 
 async def test_a_follower_that_comes_back_misses_nothing(footplate: Whole) -> None:
+    engine = await footplate.until_ready()
     session = await footplate.client.create_session()
-    wish = TurnWish(prompt=SWITCH, parameters={**MANY_TOKENS, "max_tokens": 3500})
-    turn = await footplate.client.ask(session.id, wish)
+    turn = await footplate.client.ask(session.id, TurnWish(prompt=SWITCH, parameters=MANY_TOKENS))
     text, last_id = "", None
     async for event_id, event in footplate.client.follow_turn(session.id, turn.number):
         text, last_id = seen(text, event), event_id
         if text:
             break
 
-    async for _, event in footplate.client.follow_turn(session.id, turn.number, last_event_id=last_id):
+    with held(engine.pid or 0) as go_on:
+        rest = footplate.client.follow_turn(session.id, turn.number, last_event_id=last_id)
+        coming = asyncio.ensure_future(anext(rest))
+        meanwhile = (await footplate.client.session(session.id)).turns[0]
+        go_on()
+        events = [await coming, *[each async for each in rest]]
+    for _, event in events:
         if isinstance(event, TurnDelta):
             text += event.content
         else:
             final = event
 
+    assert meanwhile.state is TurnState.STREAMING
     assert final.state is TurnState.DONE
     assert text == final.answer
 

@@ -3,11 +3,10 @@
 import asyncio
 import os
 import shlex
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import psutil
 import pytest
@@ -18,7 +17,7 @@ from footplate_daemon.paths import Paths
 from footplate_daemon.wire import Turn, TurnDelta, TurnState, TurnWish
 from tests.conftest import ready_engine
 from tests.sshd import BOX, Sshd, running_sshd
-from tests.whole.conftest import PATIENCE_SECONDS
+from tests.whole.conftest import PATIENCE_SECONDS, held
 from tests.whole.test_ground import SWITCH, SWITCH_ANSWER
 from tests.whole.test_terminal import flat, has_label, open_terminal, require_tmux
 
@@ -170,7 +169,7 @@ def test_ssh_ends_with_a_program_that_is_killed(box: Sshd) -> None:
 async def test_an_answer_survives_a_cut_line(home: Paths, box: Sshd) -> None:
     require_tmux()
     environment = {**box.environment(), "TERM": "tmux-256color", "LC_ALL": "C.UTF-8"}
-    async with FootplateClient(home.socket) as there, open_terminal(program(), environment) as terminal:
+    async with open_terminal(program(), environment) as terminal:
         await terminal.until(lambda screen: "Ask anything" in screen and "● guide @ llamacpp" in screen)
         await terminal.type(SWITCH)
         await terminal.press("Enter")
@@ -179,27 +178,28 @@ async def test_an_answer_survives_a_cut_line(home: Paths, box: Sshd) -> None:
         )
         await terminal.press("C-q")
         await terminal.ended()
+    engine = await ready_engine(home)
+    async with AsyncExitStack() as stack:
+        there = await stack.enter_async_context(FootplateClient(home.socket))
         session = (await there.sessions())[0]
-        engine = (await ready_engine(home)).pid or 0
         asked = await there.ask(session.id, TurnWish(prompt=SWITCH, parameters=LONG))
         await begun(there, asked)
-
-    with held(engine) as go_on:
-        async with FootplateClient(home.socket) as there, open_terminal(program(), environment) as terminal:
-            await terminal.until(lambda screen: "guide @ llamacpp" in screen and "esc stop" in screen)
-            await terminal.type("typed meanwhile")
-            await terminal.until(lambda screen: "typed meanwhile" in screen)
-            assert box.cut() == 1
-            cut = await terminal.until(lambda screen: f"reconnecting to {BOX}…" in screen)
-            meanwhile = (await there.session(session.id)).turns[-1]
-            go_on()
-            whole = await ended(there, asked)
-            shown = await terminal.until(lambda screen: "3500 tok" in screen.replace(",", ""))
-            await terminal.press("C-y")
-            await terminal.until(lambda screen: "Copied" in screen)
-            copied = await terminal.copied()
-            await terminal.press("C-q")
-            await terminal.ended()
+        go_on = stack.enter_context(held(engine.pid or 0))
+        terminal = await stack.enter_async_context(open_terminal(program(), environment))
+        await terminal.until(lambda screen: "guide @ llamacpp" in screen and "esc stop" in screen)
+        await terminal.type("typed meanwhile")
+        await terminal.until(lambda screen: "typed meanwhile" in screen)
+        assert box.cut() == 1
+        cut = await terminal.until(lambda screen: f"reconnecting to {BOX}…" in screen)
+        meanwhile = (await there.session(session.id)).turns[-1]
+        go_on()
+        whole = await ended(there, asked)
+        shown = await terminal.until(lambda screen: "3500 tok" in screen.replace(",", ""))
+        await terminal.press("C-y")
+        await terminal.until(lambda screen: "Copied" in screen)
+        copied = await terminal.copied()
+        await terminal.press("C-q")
+        await terminal.ended()
 
     assert meanwhile.state is TurnState.STREAMING
     assert len(meanwhile.answer) < len(whole.answer)
@@ -224,20 +224,6 @@ async def ended(there: FootplateClient, turn: Turn) -> Turn:
         last = event
     assert isinstance(last, Turn)
     return last
-
-
-@contextmanager
-def held(pid: int) -> Iterator[Callable[[], None]]:
-    """Stop a process in its tracks; it goes on when what is given is called, and at the end."""
-    os.kill(pid, signal.SIGSTOP)
-
-    def go_on() -> None:
-        os.kill(pid, signal.SIGCONT)
-
-    try:
-        yield go_on
-    finally:
-        go_on()
 
 
 def ssh_of(sshd: Sshd) -> list[psutil.Process]:

@@ -1,7 +1,6 @@
 """Models and the engines that serve them: list, explain, activate, stop, and their logs."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from footplate_daemon import wire
 from footplate_daemon.errors import NotFound
 from footplate_daemon.http.control.parts import ControlParts
 from footplate_daemon.http.control.switches import begin_switch
+from footplate_daemon.supervisord import tail
 from footplate_daemon.switching.engine import engine_name
 from footplate_daemon.switching.machine import Target
 
@@ -68,35 +68,40 @@ def engine_routes(app: FastAPI, parts: ControlParts) -> None:
 
 async def _log_lines(log: Path, line_count: int, closing: asyncio.Event | None) -> AsyncIterator[bytes]:
     """Give the last lines, and with `closing` what is written from then on, until it is set."""
+    if closing is None:
+        yield "".join(f"{line}\n" for line in await asyncio.to_thread(tail, log, line_count)).encode()
+        return
     position, last = await asyncio.to_thread(_last_lines, log, line_count)
     yield last
-    while closing is not None and not closing.is_set():
+    while not closing.is_set():
         await asyncio.sleep(LOG_POLL_SECONDS)
         position, more = await asyncio.to_thread(_read_on, log, position)
         if more:
             yield more
 
 
-def _last_lines(log: Path, line_count: int) -> tuple[int, bytes]:
-    """Give the last lines as they stand there, the last of them perhaps unfinished, and where they end."""
-    if not log.exists():
-        return 0, b""
-    with log.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 256 * line_count - 4096))
-        lines = stream.read().splitlines(keepends=True)
-        return stream.tell(), b"".join(lines[-line_count:] if line_count else [])
-
-
 def _size(log: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
+def _last_lines(log: Path, line_count: int) -> tuple[int, bytes]:
+    """Give the last lines that have an end, and where the next reading begins: behind them."""
+    position, text = _read_on(log, max(0, _size(log) - 256 * line_count - 4096))
+    return position, b"".join(text.splitlines(keepends=True)[-line_count:]) if line_count else b""
+
+
 def _read_on(log: Path, position: int) -> tuple[int, bytes]:
-    """Give what was written since, and where the next reading begins; a rotated log begins anew."""
+    """Give the lines written since that have an end, and where the next reading begins.
+
+    A rotated log begins anew.
+    """
     size = _size(log)
     start = position if position <= size else 0
     if start == size:
         return size, b""
     with log.open("rb") as stream:
         stream.seek(start)
-        return size, stream.read(size - start)
+        text = stream.read()
+    # A progress bar ends its lines with a carriage return alone.
+    end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+    return start + end, text[:end]
