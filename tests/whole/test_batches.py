@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
@@ -280,15 +279,20 @@ async def test_wrong_parameters_are_refused_at_once(sdk: openai.AsyncOpenAI) -> 
 
 
 async def test_a_batch_of_two_models_switches_once_for_each(door: Door) -> None:
-    began = time.time()
+    former = {switch.id for switch in await door.footplate.client.switches(100)}
     async with door.openai("socket") as sdk:
         lines = [line(f"{number}", model="other" if number % 2 else "guide") for number in range(20)]
         made = await submitted(sdk, lines)
         progress = await over(door.footplate, made.id)
-    switches = [each for each in await door.footplate.client.switches(100) if each.started_at > began]
+    # What the batch before had displaced may be brought back only now: that is no switch of this one.
+    switches = [
+        switch
+        for switch in await door.footplate.client.switches(100)
+        if switch.id not in former and switch.reason == "request"
+    ]
 
     assert [(each.model, each.completed) for each in progress.models] == [("guide", 10), ("other", 10)]
-    assert len(switches) <= 2
+    assert 1 <= len(switches) <= 2
 
 
 async def test_a_batch_is_cancelled_within_seconds_and_keeps_what_it_has(door: Door) -> None:
