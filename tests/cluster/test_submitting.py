@@ -310,3 +310,15 @@ child.wait()
 
     counts = bench.told[-1].batch.request_counts
     assert not any(is_alive(pid) for pid in (counts.completed, counts.total))
+
+
+def test_an_environment_in_a_path_with_a_space_is_reached_without_it(tmp_path: Path) -> None:
+    program = tmp_path / "my models" / "ray" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text("")
+
+    reached = submitting.without_space(program, tmp_path)
+
+    assert " " not in str(reached)
+    assert reached.samefile(program)
+    assert submitting.without_space(reached, tmp_path) == reached

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from footplate_daemon.cluster.submitting import without_space
 from footplate_daemon.switching.engine import free_port
 from tests import engines
 from tests.conftest import paths_in
@@ -129,11 +130,21 @@ def test_a_cluster_is_reached_as_a_client_reaches_it(
 def cluster(environment: dict[str, str]) -> Iterator[str]:
     """A head node, as `ray start --head` makes it, with the port for clients."""
     port = free_port()
-    ray = Path(environment["FOOTPLATE_RAY_PYTHON"]).with_name("ray")
     folder = tempfile.mkdtemp(prefix="fp-ray-", dir="/tmp")  # the paths of its sockets are long
+    python = without_space(Path(environment["FOOTPLATE_RAY_PYTHON"]), Path(folder))
     head = subprocess.Popen(
         [
-            *(ray, "start", "--head", "--block", "--port=0", "--num-cpus=2", "--include-dashboard=false"),
+            *(
+                python,
+                "-m",
+                "ray.scripts.scripts",
+                "start",
+                "--head",
+                "--block",
+                "--port=0",
+                "--num-cpus=2",
+                "--include-dashboard=false",
+            ),
             *(f"--ray-client-server-port={port}", "--object-store-memory=200000000"),
             f"--temp-dir={folder}",
         ],

@@ -92,6 +92,18 @@ def python(environment: Mapping[str, str]) -> Path:
     )
 
 
+def without_space(program: Path, folder: Path) -> Path:
+    """Give a way to an environment's Python that has no space, by a link in this folder if need be.
+
+    Ray cuts the commands of its workers at spaces, and waits for workers that never start.
+    """
+    if " " not in str(program):
+        return program
+    link = folder / "environment"
+    link.symlink_to(program.parent.parent)
+    return link / "bin" / program.name
+
+
 def read_catalog(paths: Paths) -> Catalog:
     """Build the catalog from what is written and what lies in the models folders; no daemon is asked."""
     configuration: Settings = settings.load(paths.config_file)
@@ -119,7 +131,9 @@ def submit(
     # In /tmp itself: the paths of a cluster's sockets are long.
     with tempfile.TemporaryDirectory(prefix="fp-ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         order = _order(wish, models, Path(folder))
-        with _worker(program, order, paths.logs_dir / LOG, environment) as worker:
+        with _worker(
+            without_space(program, Path(folder)), order, paths.logs_dir / LOG, environment
+        ) as worker:
             for event in worker.events():
                 story.hear(event)
     return story.ended(worker.process.returncode, worker.log, worker.tail())
