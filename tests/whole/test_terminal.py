@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import pty
 import re
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -222,3 +224,26 @@ async def test_a_question_is_asked_again_and_edited(home: Paths) -> None:
     asked = [(turn.prompt, turn.instead_of) for turn in session.turns]
     assert asked == [(SWITCH, None), (SWITCH, 1), (PRESET, 2)]
     assert [(turn.prompt, turn.instead_of) for turn in again.turns] == asked
+
+
+async def test_it_ends_with_its_terminal_although_nobody_says_so(home: Paths) -> None:
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (HEIGHT, WIDTH))
+    environment = {**os.environ, "FOOTPLATE_HOME": str(home.config_dir.parent), "TERM": "tmux-256color"}
+    # In a session of its own it has no controlling terminal, and gets no SIGHUP.
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "footplate_tui"),
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env=environment,
+        start_new_session=True,
+    )
+    os.close(its)
+    shown = b""
+    while b"sk anything" not in shown:  # the cursor stands on the first letter
+        shown += await asyncio.to_thread(os.read, ours, 65536)
+
+    os.close(ours)
+
+    assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == -signal.SIGHUP

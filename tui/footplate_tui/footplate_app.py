@@ -23,7 +23,14 @@ from textual.widgets import Input
 from footplate_tui import commands, keymap, theme
 from footplate_tui.remembered import Remembered
 from footplate_tui.screens.chat import ChatScreen
-from footplate_tui.terminal import ClipboardRoute, Colours, clipboard_route, give_mouse, load_tmux_buffer
+from footplate_tui.terminal import (
+    ClipboardRoute,
+    Colours,
+    clipboard_route,
+    end_with_terminal,
+    give_mouse,
+    load_tmux_buffer,
+)
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -130,6 +137,8 @@ class FootplateApp(App[None]):
         self._palette_filter: list[LineFilter] = []
 
     def on_mount(self) -> None:
+        if not self.is_headless:
+            end_with_terminal(asyncio.get_running_loop())
         self.theme_changed_signal.subscribe(self, lambda chosen: self.remembered.keep_theme(chosen.name))
         self.push_screen(ChatScreen())
         for mistake in self.keymap.mistakes:

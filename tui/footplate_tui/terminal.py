@@ -1,17 +1,23 @@
 """What is decided about the terminal before Textual is there: its colours, the way to its clipboard.
 
 Pure but for `prepare`, which writes the environment, `mend_textual`, which changes Textual, `give_mouse`,
-and `load_tmux_buffer`, which runs tmux.
+`end_with_terminal`, and `load_tmux_buffer`, which runs tmux.
 """
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import subprocess
+import sys
 from collections.abc import Mapping, MutableMapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from textual.driver import Driver
 
 TRUECOLOR_TERMS = (
@@ -86,6 +92,27 @@ def mend_textual(version: str, *, slim: bool) -> bool:
     if slim:
         slim_writer.install()
     return True
+
+
+def end_with_terminal(loop: AbstractEventLoop) -> None:
+    """End the program when its terminal is gone, as SIGHUP does where it comes.
+
+    `make run` and `nohup` keep that signal to themselves; Textual then reads nothing again and again, on a
+    whole core, for ever.
+    """
+    descriptor = sys.stdin.fileno()
+    if not os.isatty(descriptor):
+        return
+    # Asked for nothing, epoll tells of a hang-up alone.
+    hang_up = select.epoll()
+    hang_up.register(descriptor, 0)
+
+    def end() -> None:
+        hang_up.close()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    loop.add_reader(hang_up.fileno(), end)
 
 
 def give_mouse(driver: Driver, *, is_ours: bool) -> None:
