@@ -23,7 +23,8 @@ from footplate_daemon.wire import ExchangeFilter
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS = 0.25
+"""A busy machine may need as long again, and no more than a second is lost to `kill -9`."""
 FLUSH_COUNT = 500
 """So many that have ended are stored at once: they take memory."""
 FOLLOW_SECONDS = 0.25
